@@ -1,0 +1,26 @@
+"""Differentiable neural architecture search in JAX and Flax.
+
+Five nouns of the field, and where to find them:
+
+| noun              | module                                             |
+| ----------------- | -------------------------------------------------- |
+| search space      | `jnas.spaces`: what is searched over               |
+| relaxation        | `jnas.relax`: logits to edge weights               |
+| hypergradient     | `jnas.hypergrad`: d validation loss / d arch       |
+| search algorithm  | `jnas.algorithms`: one paper a file                |
+| genotype          | `jnas.genotype`: the cell that was found, as text  |
+
+Around them, from the bottom to the top:
+
+  config      base(), every field with its meaning; overrides; durations
+  data        arrays in, batches out
+  runtime     machinery that has no idea of architecture search
+  training    how a model is trained, whichever
+  runs        the programs: search, retrain, report
+  main        command line to run
+
+The mathematics needs none of the machinery to be read or tested.
+`tests/test_layers.py` holds the table of what may import what.
+"""
+
+__version__ = "0.1.0"

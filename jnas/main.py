@@ -1,0 +1,161 @@
+"""Searches for an architecture, or trains one that was found.
+
+  python -m jnas.main --config=configs/amended_darts.py
+  python -m jnas.main --config=configs/amended_darts.py:quick
+  python -m jnas.main --config=configs/retrain.py \\
+      --config.retrain.genotype=runs/amended_darts
+
+A config file may take an argument after a colon; the top of each file says
+which. Any field of the configuration (jnas/config.py lists them all) is set by
+--config.GROUP.FIELD=VALUE. Started again on the same --workdir with the same
+configuration, a run goes on where it stopped.
+"""
+
+from collections.abc import Sequence
+import os
+import pathlib
+import re
+import sys
+import traceback
+
+from absl import flags
+import jax
+import ml_collections
+
+from jnas import config as config_lib
+
+_NO_CONFIG = """\
+no --config is given. To see a whole search in a few minutes, type
+
+  python -m jnas.main --config=configs/amended_darts.py:quick
+
+and python -m jnas.main --help for the rest."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Returns the exit status: 0, 2 for an error of the user, 130 for Ctrl-C.
+
+  Args:
+    argv: the command line with the program's name first; sys.argv if None.
+
+  Errors that are not the user's, and SystemExit of a run, pass through.
+  """
+  arguments, overrides = _split(sys.argv if argv is None else argv)
+  options = _options()
+  try:
+    rest = options(arguments)[1:]
+    if options.help:
+      print(f"{__doc__}\nFlags:\n{options.get_help()}")
+      return 0
+    if rest:
+      raise ValueError(f"expected flags only, got {' '.join(rest)}")
+    if not options.config:
+      raise ValueError(_NO_CONFIG)
+    config = config_lib.load(options.config, overrides)
+    workdir = pathlib.Path(options.workdir or _workdir(options.config))
+    _set_up_jax(options)
+    _run(config, workdir)
+  except KeyboardInterrupt:
+    print("interrupted; the same command goes on from here", file=sys.stderr)
+    return 130
+  except (ValueError, OSError, flags.Error) as error:
+    if options["traceback"].value:
+      traceback.print_exc()
+    else:
+      print(f"error: {_message(error)}", file=sys.stderr)
+    return 2
+  return 0
+
+
+def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  # Imported late: a mistake in the command is told without loading Flax.
+  if config.task == "search":
+    from jnas.runs import search as program
+  else:
+    from jnas.runs import retrain as program
+  program.run(config, workdir)
+
+
+def _options() -> flags.FlagValues:
+  # Values of our own instead of the global ones: libraries define flags too,
+  # and main() can be called twice.
+  values = flags.FlagValues()
+  define = {"flag_values": values}
+  flags.DEFINE_string("config", "", "Config file, as PATH.py[:arg].", **define)
+  flags.DEFINE_string(
+    "workdir",
+    "",
+    "Where everything is written. Default: runs/<config file>[_<argument>].",
+    **define,
+  )
+  flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Several hosts: call jax.distributed.initialize() first.",
+    **define,
+  )
+  cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  flags.DEFINE_string(
+    "compile_cache",
+    os.path.join(cache, "jnas", "xla"),
+    "Folder of compiled programs, yours alone; empty turns it off.",
+    **define,
+  )
+  flags.DEFINE_bool("traceback", False, "Show where an error arose.", **define)
+  flags.DEFINE_bool("help", False, "Show this.", **define)
+  return values
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Returns what absl shall parse, and the overrides as --config.a.b=value.
+
+  absl would need every field as a flag before it has read the config file.
+  """
+  arguments, overrides = [], []
+  words = list(argv)
+  while words:
+    word = words.pop(0)
+    if not word.startswith("--config."):
+      arguments.append(word)
+    elif "=" not in word and words and not words[0].startswith("--"):
+      overrides.append(f"{word}={words.pop(0)}")
+    else:
+      overrides.append(word)
+  return arguments, overrides
+
+
+def _workdir(spec: str) -> pathlib.Path:
+  stem, _, argument = spec.partition(".py:")
+  name = pathlib.Path(stem.removesuffix(".py")).name
+  argument = re.sub(r"[^\w.-]+", "_", argument)
+  return pathlib.Path("runs", f"{name}_{argument}" if argument else name)
+
+
+def _set_up_jax(options: flags.FlagValues) -> None:
+  if options.distributed:
+    jax.distributed.initialize()
+  if not options.compile_cache:
+    return
+  folder = pathlib.Path(options.compile_cache).expanduser()
+  # Whoever can write here decides what this process executes.
+  try:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+      raise PermissionError(f"others can write in {folder}")
+  except OSError as error:
+    print(f"compiling without a cache: {error}", file=sys.stderr)
+    return
+  jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _message(error: Exception) -> str:
+  # Messages of our own are whole sentences; of a subclass, such as
+  # UnicodeDecodeError, the name says more than the text.
+  plain = type(error) in (ValueError, OSError, FileNotFoundError)
+  plain = plain or isinstance(error, flags.Error)
+  return str(error) if plain else f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,277 @@
+"""Config files, overrides, durations, and what is said when they are wrong."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from jnas import config as config_lib
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+AMENDED = str(CONFIGS / "amended_darts.py")
+
+
+def write(tmp_path, body, head=""):
+  path = tmp_path / "my.py"
+  path.write_text(
+    f"from jnas import config as config_lib\n{head}\n"
+    "def get_config(argument=''):\n  config = config_lib.base()\n"
+    + "".join(f"  {line}\n" for line in body.splitlines())
+    + "  return config\n"
+  )
+  return str(path)
+
+
+def problems(call, *args):
+  """The list of problems in the one ValueError that the call raises."""
+  with pytest.raises(ValueError) as error:
+    call(*args)
+  return re.findall(r"^  - (.*)$", str(error.value), re.MULTILINE)
+
+
+def test_base_is_valid_and_locked():
+  config = config_lib.base()
+  config_lib.validate(config)
+  with pytest.raises(AttributeError, match="batch"):
+    config.train.btach = 3
+
+
+def arguments():
+  for path in sorted(CONFIGS.glob("*.py")):
+    scope = {}
+    exec(compile(path.read_text(), path, "exec"), scope)
+    yield from (f"{path.name}:{name}" for name in scope["ARGUMENTS"])
+    yield path.name
+
+
+@pytest.mark.parametrize("spec", list(arguments()))
+def test_every_config_file_loads(spec):
+  path, _, argument = spec.partition(":")
+  config = config_lib.load(str(CONFIGS / spec))
+  assert config.is_locked
+  if "quick" in argument:
+    assert config.data.name == "digits"
+  source = (CONFIGS / path).read_text()
+  assert f"python -m jnas.main --config=configs/{path}" in source
+
+
+def test_the_first_argument_is_the_default():
+  for name in ("amended_darts.py:s1", "darts.py:first", "retrain.py:cifar10"):
+    path, _, _ = str(CONFIGS / name).rpartition(":")
+    explicit = config_lib.load(str(CONFIGS / name))
+    assert config_lib.to_json(config_lib.load(path)) == config_lib.to_json(
+      explicit
+    )
+
+
+def test_amended_darts_is_the_setting_of_the_paper():
+  config = config_lib.load(AMENDED)
+  assert config.algo.hypergrad == "amended"
+  assert (config.algo.eta, config.arch.init) == (0.1, 0.0)
+  assert (config.arch.lr, config.arch.decay) == (3e-4, 1e-3)
+  assert (config.arch.b1, config.arch.b2) == (0.5, 0.999)
+  assert (config.space.name, config.space.cells) == ("s1", 8)
+  assert (config.space.width, config.space.nodes) == (16, 4)
+  assert (config.train.length, config.train.batch) == ("100 epochs", 96)
+  consistency = (
+    config.data.cutout,
+    config.train.drop_path,
+    config.train.auxiliary,
+  )
+  assert consistency == (16, 0.2, 0.4)
+
+
+@pytest.mark.parametrize(
+  "argument, hypergrad, name",
+  [
+    ("first", "first_order", "cifar10"),
+    ("second", "unrolled", "cifar10"),
+    ("quick", "first_order", "digits"),
+    ("quick_second", "unrolled", "digits"),
+  ],
+)
+def test_darts(argument, hypergrad, name):
+  config = config_lib.load(f"{CONFIGS / 'darts.py'}:{argument}")
+  assert (config.algo.hypergrad, config.data.name) == (hypergrad, name)
+  assert config.arch.init == 1e-3
+
+
+def test_retraining_is_the_one_of_darts():
+  config = config_lib.load(str(CONFIGS / "retrain.py"))
+  assert (config.space.cells, config.space.width) == (20, 36)
+  assert (config.train.length, config.train.batch) == ("600 epochs", 96)
+  assert (config.weights.lr, config.weights.lr_end) == (0.025, 0.0)
+  assert (config.train.drop_path, config.train.auxiliary) == (0.2, 0.4)
+  assert (config.data.cutout, config.weights.clip) == (16, 5.0)
+
+
+def test_overrides_have_the_type_of_the_field():
+  config = config_lib.load(
+    AMENDED,
+    [
+      "--config.train.batch=32",
+      "--config.weights.lr=1",
+      "--config.arch.lr=2e-3",
+      "--config.data.flip=False",
+      "--config.train.remat",
+      "--config.train.length=7 steps",
+      "--config.retrain.genotype=Genotype(normal=[('skip_connect', 0)])",
+      "--config.data.limit=5",
+      "--config.data.limit=6",
+    ],
+  )
+  assert config.train.batch == 32
+  assert config.weights.lr == 1.0 and isinstance(config.weights.lr, float)
+  assert config.arch.lr == 2e-3
+  assert config.data.flip is False
+  assert config.train.remat is True
+  assert config.train.length == "7 steps"
+  assert config.retrain.genotype == "Genotype(normal=[('skip_connect', 0)])"
+  assert config.data.limit == 6
+
+
+def test_all_problems_are_told_at_once():
+  found = problems(
+    config_lib.load,
+    AMENDED,
+    [
+      "--config.train.btach=3",
+      "--config.train.lr=0.1",
+      "--config.train=3",
+      "--config.train.batch=3.5",
+      "--config.data.flip=maybe",
+      "--config.arch.lr",
+      "--config.weights.clip=nan",
+      "--config.algo.hypergrad=amend",
+      "--config.space.cells=0",
+      "--config.data.share=1",
+      "--config.log.save=soon",
+    ],
+  )
+  expected = [
+    r"train\.btach: no such field; did you mean train\.batch",
+    r"train\.lr: no such field; did you mean .*weights\.lr",
+    r"train: a group of fields, set one of .*train\.batch",
+    r"train\.batch: expected a whole number, as in 96, got '3\.5'",
+    r"data\.flip: expected true or false, as in True, got 'maybe'",
+    r"arch\.lr: needs a value",
+    r"weights\.clip: expected a number, got nan",
+    r"algo\.hypergrad: 'amend' is not one of .*; did you mean amended",
+    r"space\.cells: must be greater than 0, got 0",
+    r"data\.share: must be between 0 and 1, both excluded, got 1\.0",
+    r"log\.save: expected a duration such as .*, got 'soon'",
+  ]
+  assert len(found) == len(expected)
+  for pattern in expected:
+    assert any(re.match(pattern, line) for line in found), (pattern, found)
+
+
+@pytest.mark.parametrize(
+  "overrides, message",
+  [
+    (["algo.form=finite_difference"], None),
+    (["algo.form=finite_difference", "algo.hypergrad=unrolled"], None),
+    (["algo.form=finite_difference", "algo.hypergrad=implicit_cg"], "not for"),
+    (["task=retrain"], "a zoo name such as DARTS_V2"),
+    (["task=retrain", "retrain.genotype=DARTS_V2"], None),
+    (["weights.lr=0.1", "weights.lr_end=0.2"], "must not exceed"),
+    (["algo.warmup=100 epochs"], "algo.warmup: must be shorter than"),
+    (["algo.warmup=100%"], "algo.warmup: must be shorter than"),
+    (["algo.warmup=99 epochs"], None),
+    (["algo.warmup=100 steps"], None),  # how long an epoch is, is not known
+    (["train.length=50 %"], "in epochs or steps"),
+    (["train.length=0 steps"], "must be longer than 0"),
+    (["log.every=0 steps"], "must be longer than 0"),
+    (["log.evaluate=0 epochs"], None),
+    (["seed=-1"], "seed: must be from 0"),
+    (["train.drop_path=1"], "less than 1"),
+  ],
+)
+def test_values_that_do_not_fit_together(overrides, message):
+  overrides = [f"--config.{text}" for text in overrides]
+  if message is None:
+    config_lib.load(AMENDED, overrides)
+  else:
+    (found,) = problems(config_lib.load, AMENDED, overrides)
+    assert message in found
+
+
+@pytest.mark.parametrize(
+  "spec, error, message",
+  [
+    (f"{AMENDED}:qick", ValueError, "no argument 'qick'; did you mean quick"),
+    (
+      AMENDED.replace("ed_d", "de_d"),
+      FileNotFoundError,
+      "mean .*amended_darts",
+    ),
+    ("configs/amended_darts", ValueError, "PATH.py or PATH.py:argument"),
+  ],
+)
+def test_config_file_that_is_not_there(spec, error, message):
+  with pytest.raises(error, match=message):
+    config_lib.load(spec)
+
+
+@pytest.mark.parametrize(
+  "body, message",
+  [
+    ("config.train.btach = 3", 'my.py: Key "btach".*Did you mean "batch"'),
+    ("config.train.batch = 'many'", "my.py: Could not override field 'batch'"),
+    ("config.train.batch = -1", "train.batch: must be greater than 0, got -1"),
+    ("config = {}", "my.py: get_config returned dict"),
+    ("config.unlock(); config.x = 1; del config.seed", "seed: missing"),
+  ],
+)
+def test_mistake_in_a_config_file(tmp_path, body, message):
+  with pytest.raises(ValueError, match=f"(?s){message}"):
+    config_lib.load(write(tmp_path, body))
+
+
+def test_argument_reaches_the_file(tmp_path):
+  path = write(tmp_path, "config.seed = int(argument or 3)")
+  assert config_lib.load(path).seed == 3
+  assert config_lib.load(f"{path}:7").seed == 7
+
+
+@pytest.mark.parametrize(
+  "text, steps",
+  [
+    ("100 epochs", 5000),
+    ("1 epoch", 50),
+    ("5epochs", 250),
+    ("0.5 epochs", 25),
+    ("500 steps", 500),
+    ("1step", 1),
+    ("10 %", 20),
+    ("10%", 20),
+    ("2.5 percent", 5),
+    ("0 epochs", 0),
+    ("0 %", 0),
+    ("0.1 %", 1),  # of 200 steps: rarely, but not never
+    ("0.001 epochs", 1),
+  ],
+)
+def test_duration(text, steps):
+  result = config_lib.duration(text, steps_per_epoch=50, total=200)
+  assert result == steps and isinstance(result, int)
+
+
+@pytest.mark.parametrize("text", ["", "5", "epochs", "-1 steps", "5 weeks", 5])
+def test_duration_that_is_none(text):
+  with pytest.raises(ValueError, match="expected a duration such as"):
+    config_lib.duration(text, steps_per_epoch=50)
+
+
+def test_percentage_of_nothing():
+  with pytest.raises(ValueError, match="nothing to take it of"):
+    config_lib.duration("10 %", steps_per_epoch=50)
+
+
+def test_json_holds_every_field_and_is_the_same_for_the_same_config():
+  first, second = config_lib.load(AMENDED), config_lib.load(AMENDED)
+  assert config_lib.to_json(first) == config_lib.to_json(second)
+  assert json.loads(config_lib.to_json(first)) == first.to_dict()
+  second.seed = 1
+  assert config_lib.to_json(first) != config_lib.to_json(second)

@@ -1,0 +1,144 @@
+"""The command line: what reaches a run, and what a user is told."""
+
+import pathlib
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+
+from jnas import main as main_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+  """Stands for jnas.runs: records its calls, raises `error` if there is one."""
+  record = types.SimpleNamespace(calls=[], error=None)
+
+  def program(name):
+    def run(config, workdir):
+      record.calls.append((name, config, workdir))
+      if record.error is not None:
+        raise record.error
+
+    return types.SimpleNamespace(run=run)
+
+  package = types.ModuleType("jnas.runs")
+  package.search, package.retrain = program("search"), program("retrain")
+  monkeypatch.setitem(sys.modules, "jnas.runs", package)
+  return record
+
+
+def call(*words):
+  return main_lib.main(["jnas", "--compile_cache=", *words])
+
+
+def test_config_overrides_and_workdir_reach_the_search(runs):
+  spec = f"{CONFIGS / 'amended_darts.py'}:quick"
+  words = ["--config.train.batch=7", "--config.arch.lr", "0.5"]
+  words += ["--config.train.remat", "--config", spec, "--workdir=somewhere"]
+  assert call(*words) == 0
+  ((name, config, workdir),) = runs.calls
+  assert (name, workdir) == ("search", pathlib.Path("somewhere"))
+  assert (config.train.batch, config.arch.lr) == (7, 0.5)
+  assert config.train.remat and config.data.name == "digits"
+
+
+@pytest.mark.parametrize(
+  "spec, name, workdir",
+  [
+    ("amended_darts.py", "search", "runs/amended_darts"),
+    ("darts.py:quick_second", "search", "runs/darts_quick_second"),
+    ("retrain.py:quick", "retrain", "runs/retrain_quick"),
+  ],
+)
+def test_default_workdir(runs, spec, name, workdir):
+  assert call(f"--config={CONFIGS / spec}") == 0
+  assert runs.calls[0][0] == name
+  assert runs.calls[0][2] == pathlib.Path(workdir)
+
+
+@pytest.mark.parametrize(
+  "words, message",
+  [
+    ([], "no --config is given"),
+    (["--confg=a.py"], "Did you mean: config"),
+    (["--config=a.py", "b"], "expected flags only, got b"),
+    (["--config=nowhere.py"], "there is no config file nowhere.py"),
+    ([f"--config={CONFIGS / 'darts.py'}", "--config.sede=3"], "mean seed?"),
+  ],
+)
+def test_mistakes_of_the_user_are_one_message(runs, capsys, words, message):
+  assert call(*words) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: ") and message in error
+  assert "Traceback" not in error
+  assert not runs.calls
+
+
+@pytest.mark.parametrize(
+  "error, status, message",
+  [
+    (ValueError("expected a, got b"), 2, "error: expected a, got b\n"),
+    (FileNotFoundError("no file a"), 2, "error: no file a\n"),
+    (UnicodeError("b"), 2, "error: UnicodeError: b\n"),
+    (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+  ],
+)
+def test_errors_of_a_run(runs, capsys, error, status, message):
+  runs.error = error
+  assert call(f"--config={CONFIGS / 'darts.py'}") == status
+  assert capsys.readouterr().err.startswith(message)
+
+
+def test_traceback_on_demand(runs, capsys):
+  runs.error = ValueError("expected a, got b")
+  assert call(f"--config={CONFIGS / 'darts.py'}", "--traceback") == 2
+  assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [SystemExit(75), ZeroDivisionError()])
+def test_other_errors_pass_through(runs, error):
+  runs.error = error
+  with pytest.raises(type(error)) as caught:
+    call(f"--config={CONFIGS / 'darts.py'}")
+  assert caught.value is error
+
+
+@pytest.fixture
+def cache_dir():
+  before = jax.config.jax_compilation_cache_dir
+  yield lambda: jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_compile_cache_is_private(runs, cache_dir, tmp_path):
+  folder = tmp_path / "a" / "xla"
+  words = [f"--config={CONFIGS / 'darts.py'}", f"--compile_cache={folder}"]
+  assert call(*words) == 0
+  assert folder.stat().st_mode & 0o777 == 0o700
+  assert cache_dir() == str(folder)
+
+
+def test_compile_cache_that_others_write_is_not_used(
+  runs, cache_dir, tmp_path, capsys
+):
+  before = cache_dir()
+  tmp_path.chmod(0o777)
+  words = [f"--config={CONFIGS / 'darts.py'}", f"--compile_cache={tmp_path}"]
+  assert call(*words) == 0
+  assert "others can write" in capsys.readouterr().err
+  assert cache_dir() == before
+
+
+def test_help_in_a_process():
+  command = [sys.executable, "-m", "jnas.main", "--help"]
+  result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+  assert result.returncode == 0
+  assert "--config.GROUP.FIELD=VALUE" in result.stdout
+  for flag in ("--workdir", "--compile_cache", "distributed", "traceback"):
+    assert flag in result.stdout
