@@ -1,0 +1,1 @@
+"""Search spaces: what is searched over, and the networks made of it."""

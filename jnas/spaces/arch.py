@@ -1,0 +1,41 @@
+"""The architecture parameters: a pytree of their own, one array a cell."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.spaces.spec import Cell, Spec
+
+Array = jax.Array
+
+
+def init(key: Array, spec: Spec, scale: float) -> dict[str, Array]:
+  """Logits drawn from N(0, scale^2), [E, O] for each searched cell.
+
+  Args:
+    key: typed key.
+    spec: the network.
+    scale: standard deviation; zero gives every operator the same weight.
+  """
+  arch = {}
+  for i, (name, cell) in enumerate(spec.searched):
+    drawn = jax.random.normal(jax.random.fold_in(key, i), cell.shape)
+    arch[name] = scale * drawn
+  return arch
+
+
+def mask(cell: Cell) -> np.ndarray:
+  """Ones where an operator is in the space: [E, O].
+
+  `none` is never computed, but where the space has it, it takes part in the
+  relaxation.
+  """
+  return np.array(
+    [[op in kept or op == "none" for op in cell.ops] for kept in cell.kept],
+    np.float32,
+  )
+
+
+def ones(spec: Spec) -> dict[str, Array]:
+  """Weight one for every operator, [E, O] for each searched cell."""
+  return {name: jnp.ones(cell.shape) for name, cell in spec.searched}

@@ -1,0 +1,198 @@
+"""Image networks: a stem, a stack of cells, an auxiliary head, a classifier."""
+
+from collections.abc import Mapping, Sequence
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from jnas.spaces import ops
+from jnas.spaces.cells import FixedReduction, SearchCell
+from jnas.spaces.spec import Spec
+
+Array = jax.Array
+
+
+class Network(nn.Module):
+  """The network that a spec describes, for search and for evaluation.
+
+  A derived network is the same graph with fewer operators: its spec keeps one
+  operator on an edge and its normalisations have a scale.
+
+  Attributes:
+    spec: what to build.
+    dtype: type of the features; parameters and batch statistics stay float32
+      (or what they were initialised in).
+    axis: mesh axis over which batch statistics are shared, or None for
+      statistics of each replica's own examples.
+    remat: whether to recompute each cell in the backward pass.
+  """
+
+  spec: Spec
+  dtype: Any = None
+  axis: str | None = None
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Array,
+    edge_weights: Mapping[str, Array] | None = None,
+    drop: Sequence[Array] | None = None,
+    *,
+    train: bool,
+  ) -> tuple[Array, Array | None]:
+    """Logits [N, K], and those of the auxiliary head or None.
+
+    Args:
+      x: [N, H, W, channels], normalised images.
+      edge_weights: for each searched cell, weights [E, O]; None where every
+        kept operator counts once.
+      drop: for each layer, factors [N, E, O] of drop path (`drop_path`), or
+        None.
+      train: whether normalisations use (and update) the statistics of this
+        batch or the running ones. The auxiliary head exists in training only.
+    """
+    spec = self.spec
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=0.9,
+      epsilon=1e-5,
+      dtype=self.dtype,
+      axis_name=self.axis if train else None,
+    )
+    if self.dtype is not None:
+      x = x.astype(self.dtype)
+    cell_norm = functools.partial(
+      norm, use_scale=spec.affine, use_bias=spec.affine
+    )
+    remat = nn.remat if self.remat else lambda module: module
+
+    shape = (3, 3, x.shape[-1], spec.stem * spec.width)
+    kernel = self.param("stem", ops.fan_in_uniform(9 * x.shape[-1]), shape)
+    s0 = s1 = norm(name="stem_norm")(ops.conv(x, kernel))
+    width, halved, auxiliary = spec.width, False, None
+    for i, layer in enumerate(spec.layers):
+      width *= 2 if layer.reduction else 1
+      cell = spec.cell(layer.cell)
+      shared = dict(
+        channels=width, halve_first=halved, norm=cell_norm, name=f"cell{i}"
+      )
+      if cell is None:
+        module = remat(FixedReduction)(**shared)
+      else:
+        module = remat(SearchCell)(
+          cell=cell,
+          reduction=layer.reduction,
+          pool_norm=spec.pool_norm,
+          **shared,
+        )
+      searched = cell is not None and edge_weights is not None
+      s0, s1 = s1, module(
+        s0,
+        s1,
+        edge_weights[layer.cell] if searched else None,
+        None if drop is None else drop[i],
+      )
+      halved = layer.reduction
+      if spec.auxiliary and i == spec.auxiliary_layer:
+        if train or self.is_initializing():
+          auxiliary = Auxiliary(spec.classes, norm, name="auxiliary")(s1)
+    pooled = s1.mean((1, 2))
+    return Dense(spec.classes, name="classifier")(pooled), auxiliary
+
+
+class Auxiliary(nn.Module):
+  """The auxiliary head of DARTS on CIFAR.
+
+  It is made for 8 x 8 features, where a 5 x 5 mean pool of stride three leaves
+  2 x 2 and a 2 x 2 convolution one pixel. Smaller features are not pooled;
+  whatever pixels are left after the convolution are averaged.
+  """
+
+  classes: int
+  norm: Any
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    x = jax.nn.relu(x)
+    if min(x.shape[1:3]) >= 8:
+      x = nn.avg_pool(x, (5, 5), (3, 3))
+    c = x.shape[-1]
+    point = self.param("point", ops.fan_in_uniform(c), (1, 1, c, 128))
+    x = jax.nn.relu(self.norm(name="norm0")(ops.conv(x, point)))
+    pad = [(0, max(0, 2 - size)) for size in x.shape[1:3]]
+    x = jnp.pad(x, ((0, 0), *pad, (0, 0)))
+    square = self.param(
+      "square", ops.fan_in_uniform(4 * 128), (2, 2, 128, 768)
+    )
+    x = jax.lax.conv_general_dilated(
+      x,
+      square.astype(x.dtype),
+      (1, 1),
+      "VALID",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    x = jax.nn.relu(self.norm(name="norm1")(x)).mean((1, 2))
+    return Dense(self.classes, name="classifier")(x)
+
+
+class Dense(nn.Module):
+  """A linear layer to logits, computed in float32 or better."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    init = ops.fan_in_uniform(x.shape[-1])
+    kernel = self.param("kernel", init, (x.shape[-1], self.features))
+    bias = self.param("bias", init, (self.features,))
+    return x.astype(kernel.dtype) @ kernel + bias[None]
+
+
+def drop_path(keys: Array, spec: Spec, rate: Array) -> list[Array]:
+  """Factors of drop path for every layer, edge, operator and example.
+
+  An operator's output on one example is zero with probability `rate`, and is
+  otherwise divided by 1 - rate (Larsson et al. 2017; one draw per example and
+  path, as in the DARTS code).
+
+  Args:
+    keys: [N], one key an example, so that the draw does not depend on how a
+      batch is divided over devices.
+    spec: the network.
+    rate: scalar in [0, 1).
+
+  Returns:
+    For each layer an array [N, E, O] ([N, 4, 1] for the fixed reduction cell).
+  """
+  shapes = []
+  for layer in spec.layers:
+    cell = spec.cell(layer.cell)
+    shapes.append((4, 1) if cell is None else cell.shape)
+  sizes = [rows * columns for rows, columns in shapes]
+  keep = 1 - rate
+
+  def draw(key: Array) -> Array:
+    return jax.random.bernoulli(key, keep, (sum(sizes),)) / keep
+
+  flat, factors, start = jax.vmap(draw)(keys), [], 0
+  for size, shape in zip(sizes, shapes, strict=True):
+    part = flat[:, start : start + size]
+    factors.append(part.reshape(-1, *shape))
+    start += size
+  return factors
+
+
+def count(params: Any, *, auxiliary: bool = False) -> int:
+  """The number of parameters of a network.
+
+  Args:
+    params: the "params" collection.
+    auxiliary: whether the auxiliary head counts; the field leaves it out.
+  """
+  kept = {k: v for k, v in params.items() if auxiliary or k != "auxiliary"}
+  return sum(leaf.size for leaf in jax.tree.leaves(kept))
