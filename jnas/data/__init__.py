@@ -1,0 +1,7 @@
+"""Arrays in, batches out.
+
+sources   `load(name, path)`: any supported image data set as numpy arrays
+archives  reading folders, tar files and pickles that are not to be trusted
+augment   crop, flip, normalisation and cutout, inside the jitted step
+device    the whole data set on the device; batches chosen inside the step
+"""
