@@ -1,0 +1,89 @@
+"""What a run ran on, and how much memory it took.
+
+The result goes into reports that people share: no host name, no user name and
+no folder of this machine is in it.
+"""
+
+import os
+import platform
+import re
+import resource
+import shlex
+import sys
+from typing import Any
+
+import jax
+
+import jnas
+
+# A folder of an absolute path, where an argument or a value in it begins.
+_FOLDER = re.compile(
+  r"(^|(?<=[=:,'\"(\[\s]))(file://)?(~[^/]*)?/+([^/\s:,]+/+(?=[^/\s:,'\")\]]))*"
+)
+
+
+def command() -> str:
+  """Returns the command line, absolute paths reduced to their last part."""
+  main = sys.modules.get("__main__")
+  spec = getattr(main, "__spec__", None)
+  program = sys.argv[0] if sys.argv else ""
+  if spec is not None:
+    # Run as `python -m`, where argv[0] is a path into the installation.
+    words = ["-m", spec.name.removesuffix(".__main__")]
+  else:
+    words = [program]
+  words = [_FOLDER.sub("", word) for word in words + sys.argv[1:]]
+  interpreter = os.path.basename(sys.executable or "python")
+  return shlex.join([interpreter, *words])
+
+
+def _cpu() -> str:
+  try:
+    with open("/proc/cpuinfo") as file:
+      for line in file:
+        if line.startswith("model name"):
+          return line.partition(":")[2].strip()
+  except OSError:
+    pass  # not Linux
+  return platform.processor() or platform.machine() or "unknown"
+
+
+def _cores() -> int:
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))  # what this process may use
+  return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+  """Returns the machine and the versions, in types that JSON has."""
+  device = jax.devices()[0]
+  return {
+    "command": command(),
+    "jnas": jnas.__version__,
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    "platform": device.platform,
+    "device": device.device_kind,
+    "device_count": jax.device_count(),
+    "cpu": _cpu(),
+    "cores": _cores(),
+  }
+
+
+def peak_memory_bytes() -> dict[str, int]:
+  """Returns the most memory used so far: "host", and "device" if known.
+
+  "host" is this process's; "device" is the fullest device's, where its driver
+  counts (GPU and TPU do, CPU does not).
+  """
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  # Kilobytes, but bytes on macOS.
+  memory = {"host": peak if sys.platform == "darwin" else peak * 1024}
+  used = []
+  for device in jax.local_devices():
+    stats = device.memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+      used.append(int(stats["peak_bytes_in_use"]))
+  if used:
+    memory["device"] = max(used)
+  return memory

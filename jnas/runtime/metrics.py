@@ -1,0 +1,75 @@
+"""The metrics that a run may write, each with its meaning."""
+
+from collections.abc import Iterable, Mapping
+import difflib
+import math
+
+# Accuracies are fractions in [0, 1], losses are in nats, times in seconds.
+METRICS: Mapping[str, str] = {
+  "train_loss": "training loss; of one step, or the mean over an epoch",
+  "train_accuracy": "training accuracy; of one step, or the mean over an epoch",
+  "valid_loss": "loss on held-out data; of one batch, or of the whole split",
+  "valid_accuracy": "accuracy on the validation split",
+  "test_loss": "loss on the test split",
+  "test_accuracy": "accuracy on the test split",
+  "gradient_norm": "norm of the gradient of the weights, before clipping",
+  "lr": "learning rate of the weights",
+  "drop_path_rate": "probability that a path of a cell is dropped",
+  "first_order_norm": "norm of the first-order term of the hypergradient",
+  "second_order_norm": "norm of the second-order term of the hypergradient",
+  "cosine_implicit": "cosine of the second-order and the implicit term",
+  "skip_share": "share of skip connections in the derived normal cell",
+  "none_weight": "mean weight of `none` over the edges of the normal cell",
+  "entropy": "mean entropy of the weights of an edge",
+  "step_seconds": "time of one step",
+  "epoch_seconds": "time of one epoch, evaluation left out",
+  "eval_seconds": "time of one evaluation",
+  "compile_seconds": "time to build and compile the step functions",
+  "images_per_second": "training images processed in a second",
+}
+
+
+class NotFinite(ArithmeticError):
+  """A metric became NaN or infinite.
+
+  Attributes:
+    step: the step at which it was seen.
+    metrics: name -> value of the metrics that are not finite.
+  """
+
+  def __init__(self, step: int, metrics: Mapping[str, float]):
+    self.step = step
+    self.metrics = dict(metrics)
+    values = ", ".join(f"{k} = {v}" for k, v in self.metrics.items())
+    super().__init__(f"not finite at step {step}: {values}")
+
+
+def check(names: Iterable[str]) -> None:
+  """Returns nothing if every name is declared.
+
+  Raises:
+    ValueError: some are not; it names all of them, with the closest declared
+      name where one is close.
+  """
+  problems = []
+  for name in names:
+    if name not in METRICS:
+      close = difflib.get_close_matches(name, METRICS, n=1)
+      hint = f" (did you mean {close[0]!r}?)" if close else ""
+      problems.append(f"{name!r}{hint}")
+  if problems:
+    raise ValueError(
+      f"metrics: expected names declared in {__name__}.METRICS, got "
+      f"{', '.join(problems)}; declare a new metric there"
+    )
+
+
+def finite(step: int, metrics: Mapping[str, float]) -> None:
+  """Returns nothing if every metric is finite.
+
+  Raises:
+    NotFinite: some are not; it names the step and all of them.
+  """
+  bad = {k: float(v) for k, v in metrics.items() if not math.isfinite(v)}
+  if bad:
+    raise NotFinite(step, bad)
