@@ -1,0 +1,1 @@
+"""Search algorithms, one paper a file."""

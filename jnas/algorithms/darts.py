@@ -1,0 +1,31 @@
+"""DARTS: Differentiable Architecture Search (Liu, Simonyan & Yang 2019).
+
+The operators of an edge are mixed by a softmax over its logits (equation 2);
+weights and logits take turns, the logits on held-out data, by the first-order
+hypergradient or through one unrolled step of the weights (equations 6-8). The
+derived cell keeps two edges a node and one operator an edge.
+"""
+
+from collections.abc import Callable
+import functools
+
+from jnas.algorithms import base
+from jnas.hypergrad import Hypergradient
+from jnas.spaces.spec import Spec
+
+
+def darts(
+  spec: Spec, estimate: Callable[..., Hypergradient] | None = None
+) -> base.Algorithm:
+  """DARTS on a spec.
+
+  Args:
+    spec: the search network.
+    estimate: the hypergradient; by default that of the first-order variant,
+      `base.estimator("unrolled")` for the second-order one.
+  """
+  return base.Algorithm(
+    relax=base.softmax_relaxation(spec),
+    estimate=estimate or base.estimator("first_order"),
+    derive=functools.partial(base.darts_genotype, spec),
+  )

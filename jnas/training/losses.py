@@ -1,0 +1,89 @@
+"""Losses, and the objective that a network and a loss make together."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jnas.spaces import cnn
+
+Array = jax.Array
+
+
+class Batch(NamedTuple):
+  """Examples as a network takes them.
+
+  Attributes:
+    x: inputs; [N, H, W, C] normalised images.
+    y: targets; [N] class numbers.
+    keys: [N], one typed key an example, for what is drawn per example.
+  """
+
+  x: Array
+  y: Array
+  keys: Array
+
+
+# (params, batch statistics, edge weights or None, batch, drop path rate or
+# None) -> (loss, (new batch statistics, accuracy)).
+Objective = Callable[..., tuple[Array, tuple[Any, Array]]]
+
+
+def cross_entropy(
+  logits: Array, labels: Array, smoothing: float = 0.0
+) -> Array:
+  """The cross entropy of each example in nats: [N].
+
+  With smoothing s the target is (1 - s) one-hot + s / K.
+
+  Args:
+    logits: [N, K].
+    labels: [N] class numbers.
+    smoothing: s in [0, 1).
+  """
+  log_p = jax.nn.log_softmax(logits)
+  right = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+  return -(1 - smoothing) * right - smoothing * log_p.mean(-1)
+
+
+def correct(logits: Array, labels: Array) -> Array:
+  """One where the largest logit is the label's, else zero: [N]."""
+  return (logits.argmax(-1) == labels).astype(logits.dtype)
+
+
+def classification(
+  network: cnn.Network, *, auxiliary: float = 0.0, smoothing: float = 0.0
+) -> Objective:
+  """The training objective of an image network.
+
+  The loss is the mean cross entropy, plus `auxiliary` times that of the
+  auxiliary head. Normalisations use the statistics of the batch, through which
+  every derivative goes, second ones too; the running statistics come out
+  beside the loss and only a weight step keeps them.
+
+  Args:
+    network: what is trained.
+    auxiliary: weight of the auxiliary loss; the spec has the head if not 0.
+    smoothing: label smoothing of both losses.
+  """
+
+  def objective(params, stats, edge_weights, batch, rate):
+    drop = None
+    if rate is not None:
+      drop = cnn.drop_path(batch.keys, network.spec, rate)
+    (logits, extra), new = network.apply(
+      {"params": params, "batch_stats": stats},
+      batch.x,
+      edge_weights,
+      drop,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    loss = cross_entropy(logits, batch.y, smoothing).mean()
+    if auxiliary:
+      loss += auxiliary * cross_entropy(extra, batch.y, smoothing).mean()
+    accuracy = correct(logits, batch.y).mean()
+    return loss, (new["batch_stats"], accuracy)
+
+  return objective

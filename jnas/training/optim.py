@@ -1,0 +1,88 @@
+"""Schedules and optimizers, as optax chains."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Array = jax.Array
+Schedule = Callable[[Array | int], Array]
+
+
+def cosine(
+  lr: float, end: float, *, epochs: float, steps_per_epoch: int, warmup: int = 0
+) -> Schedule:
+  """The learning rate at a step: a cosine from `lr` to `end` over epochs.
+
+  lr(e) = end + (lr - end) (1 + cos(pi e / epochs)) / 2, e whole epochs done:
+  it changes between epochs, as in the field's code. A run of less than one
+  epoch keeps `lr`.
+
+  Args:
+    lr: at the first step after the warm-up.
+    end: approached at the last epoch.
+    epochs: of the whole run.
+    steps_per_epoch: of the training split.
+    warmup: steps of linear increase at the start.
+  """
+
+  def schedule(step: Array | int) -> Array:
+    step = jnp.asarray(step)
+    epoch = jnp.minimum(step // steps_per_epoch, epochs)
+    rate = end + (lr - end) * (1 + jnp.cos(jnp.pi * epoch / epochs)) / 2
+    return rate * jnp.minimum(1.0, (step + 1) / warmup) if warmup else rate
+
+  return schedule
+
+
+def ramp(end: float, *, epochs: float, steps_per_epoch: int) -> Schedule:
+  """The rate of drop path at a step: end * e / epochs, e whole epochs done."""
+
+  def schedule(step: Array | int) -> Array:
+    return end * jnp.asarray(step // steps_per_epoch) / epochs
+
+  return schedule
+
+
+def sgd(
+  schedule: Schedule, *, momentum: float, decay: float, clip: float
+) -> optax.GradientTransformation:
+  """SGD as PyTorch has it: clip, add decay * w, momentum, learning rate.
+
+  Args:
+    schedule: learning rate at a step.
+    momentum: without Nesterov's correction.
+    decay: of every parameter, as an L2 term in the gradient.
+    clip: largest global norm of the gradient, before the decay; 0 for none.
+  """
+  return optax.chain(
+    optax.clip_by_global_norm(clip) if clip else optax.identity(),
+    optax.add_decayed_weights(decay),
+    optax.trace(momentum),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adam(
+  lr: float, *, b1: float, b2: float, decay: float
+) -> optax.GradientTransformation:
+  """Adam as PyTorch has it: the decay is part of the gradient.
+
+  Args:
+    lr: constant learning rate.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    decay: of every parameter, as an L2 term in the gradient.
+  """
+  return optax.chain(
+    optax.add_decayed_weights(decay),
+    optax.scale_by_adam(b1=b1, b2=b2),
+    optax.scale_by_learning_rate(lr),
+  )
+
+
+def momentum_buffer(state: Any) -> Any:
+  """The momentum buffer in the state of `sgd`, like the parameters."""
+  return optax.tree.get(state, "trace")

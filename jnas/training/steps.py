@@ -1,0 +1,313 @@
+"""Step functions: one step of a search or of a training, and evaluation.
+
+They are written for one replica's share of a batch. `mean` averages over the
+replicas, and `draw` gives a replica its share; on one device both do what
+their names say to the whole batch. Nothing here compiles anything: `runs`
+wraps these functions with `jnas.runtime.parallel.shard_step`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import optax
+
+from jnas import hypergrad, solve
+from jnas.algorithms.base import Algorithm
+from jnas.data import augment, device
+from jnas.runtime import keys
+from jnas.spaces import cnn
+from jnas.training import losses, optim
+from jnas.training import state as state_lib
+from jnas.training.state import State
+
+Array = jax.Array
+Metrics = dict[str, Array]
+Draw = Callable[[device.Split, str, Array], losses.Batch]
+Mean = Callable[[Any], Any]
+Step = Callable[..., tuple[State, Metrics]]
+
+
+def feed(
+  *,
+  seed: int,
+  batch: int,
+  local: int,
+  offset: Callable[[int], Array],
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  pad: int = 0,
+  flip: bool = False,
+  cutout: int = 0,
+  dtype: Any = jnp.float32,
+) -> Draw:
+  """A function (split, stream name, step) -> this replica's Batch.
+
+  Args:
+    seed: of all streams.
+    batch: examples of a step over all replicas.
+    local: examples of this replica.
+    offset: local -> position of the first of them in the batch.
+    mean: of each channel, for the normalisation.
+    std: of each channel.
+    pad: of the random crop; 0 for none.
+    flip: whether to mirror half of the images.
+    cutout: side of the erased square; 0 for none.
+    dtype: of the images.
+  """
+
+  def draw(split: device.Split, name: str, step: Array) -> losses.Batch:
+    order = device.indices(
+      keys.stream(seed, f"{name}/order"), step, len(split.x), batch
+    )
+    start = offset(local)
+    examples = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
+    positions = start + jnp.arange(local)
+    noise = keys.stream(seed, f"{name}/augment", step)
+    x = augment.augment(
+      keys.per_example(noise, positions),
+      examples.x,
+      mean,
+      std,
+      pad=pad,
+      flip=flip,
+      cutout=cutout,
+      dtype=dtype,
+    )
+    paths = keys.stream(seed, f"{name}/paths", step)
+    return losses.Batch(x, examples.y, keys.per_example(paths, positions))
+
+  return draw
+
+
+def weight_step(
+  objective: losses.Objective,
+  optimizer: optax.GradientTransformation,
+  mean: Mean,
+) -> Callable[..., tuple[State, Metrics]]:
+  """A function (state, edge weights, batch, rate) -> (state, metrics).
+
+  One step of the weights on one batch; nothing else of the state changes but
+  the batch statistics, the totals and the clock.
+  """
+
+  def step(state, edge_weights, batch, rate):
+    value = jax.value_and_grad(objective, has_aux=True)
+    (loss, (stats, accuracy)), gradient = mean(
+      value(state.weights, state.stats, edge_weights, batch, rate)
+    )
+    updates, opt = optimizer.update(
+      gradient, state.weights_opt, state.weights
+    )
+    state = state._replace(
+      step=state.step + 1,
+      weights=optax.apply_updates(state.weights, updates),
+      stats=stats,
+      weights_opt=opt,
+      sums=state_lib.add(state.sums, loss, accuracy),
+    )
+    return state, {
+      "train_loss": loss,
+      "train_accuracy": accuracy,
+      "gradient_norm": optax.tree.norm(gradient),
+    }
+
+  return step
+
+
+def train_step(
+  objective: losses.Objective,
+  optimizer: optax.GradientTransformation,
+  draw: Draw,
+  *,
+  rate: optim.Schedule | None = None,
+  mean: Mean = hypergrad.identity,
+) -> Step:
+  """A function (state, split) -> (state, metrics): plain training.
+
+  Args:
+    objective: of one batch.
+    optimizer: of the weights.
+    draw: gives the batches.
+    rate: of drop path at a step, or None where there is none.
+    mean: over replicas.
+  """
+  update = weight_step(objective, optimizer, mean)
+
+  def step(state: State, split: device.Split) -> tuple[State, Metrics]:
+    batch = draw(split, "train", state.step)
+    dropped = rate(state.step) if rate else None
+    return update(state, None, batch, dropped)
+
+  return step
+
+
+def closed_losses(
+  algorithm: Algorithm,
+  objective: losses.Objective,
+  draw: Draw,
+  *,
+  seed: int,
+  rate: optim.Schedule | None = None,
+) -> Callable[..., tuple[hypergrad.Loss, hypergrad.Loss]]:
+  """A function (state, train, valid) -> the losses that hypergradients take.
+
+  Both have this step's batches, drop path and draws of the relaxation closed
+  over, so they are functions of (w, alpha) alone.
+  """
+
+  def losses_of(state: State, train: device.Split, valid: device.Split):
+    key = keys.stream(seed, "relax", state.step)
+    dropped = rate(state.step) if rate else None
+
+    def close(batch):
+      def loss(w, alpha):
+        edge_weights = algorithm.relax(alpha, key)
+        return objective(w, state.stats, edge_weights, batch, dropped)[0]
+
+      return loss
+
+    return (
+      close(draw(train, "train", state.step)),
+      close(draw(valid, "valid", state.step)),
+    )
+
+  return losses_of
+
+
+def search_step(
+  algorithm: Algorithm,
+  objective: losses.Objective,
+  weights_optimizer: optax.GradientTransformation,
+  arch_optimizer: optax.GradientTransformation,
+  draw: Draw,
+  *,
+  seed: int,
+  virtual: Callable[[State], Callable[[Any, Any], Any]],
+  rate: optim.Schedule | None = None,
+  mean: Mean = hypergrad.identity,
+  warm: bool = False,
+) -> Step:
+  """A function (state, train, valid) -> (state, metrics): one bi-level step.
+
+  The architecture steps first, on a batch of `valid` and with the weights as
+  they are; then the weights, on the batch of `train` that the hypergradient
+  saw (the order of the DARTS code).
+
+  Args:
+    algorithm: relaxation and hypergradient.
+    objective: of one batch.
+    weights_optimizer: of the weights.
+    arch_optimizer: of the architecture parameters.
+    draw: gives the batches.
+    seed: of the relaxation's draws.
+    virtual: state -> the weights' next step (w, gradient) -> w'.
+    rate: of drop path at a step, or None where there is none.
+    mean: over replicas.
+    warm: whether this is a step of the warm-up, in which alpha stays.
+  """
+  pair = closed_losses(algorithm, objective, draw, seed=seed, rate=rate)
+  update = weight_step(objective, weights_optimizer, mean)
+
+  def step(state: State, train: device.Split, valid: device.Split):
+    metrics = {}
+    if not warm:
+      loss, held_out = pair(state, train, valid)
+      estimate = algorithm.estimate(
+        loss, held_out, state.weights, state.arch, virtual(state), mean
+      )
+      updates, opt = arch_optimizer.update(
+        estimate.gradient, state.arch_opt, state.arch
+      )
+      state = state._replace(
+        arch=optax.apply_updates(state.arch, updates), arch_opt=opt
+      )
+      metrics = {
+        "valid_loss": estimate.loss,
+        "first_order_norm": solve.norm(estimate.first),
+        "second_order_norm": solve.norm(estimate.second),
+      }
+    batch = draw(train, "train", state.step)
+    dropped = rate(state.step) if rate else None
+    key = keys.stream(seed, "relax", state.step)
+    edge_weights = algorithm.relax(state.arch, key)
+    state, more = update(state, edge_weights, batch, dropped)
+    return state, metrics | more
+
+  return step
+
+
+def momentum_virtual(
+  schedule: optim.Schedule, *, momentum: float, decay: float
+) -> Callable[[State], Callable[[Any, Any], Any]]:
+  """A function state -> DARTS's virtual step from that state.
+
+  It is what `optim.sgd` would do, without its clipping.
+  """
+
+  def virtual(state: State) -> Callable[[Any, Any], Any]:
+    return lambda w, gradient: hypergrad.momentum_step(
+      w,
+      gradient,
+      buffer=optim.momentum_buffer(state.weights_opt),
+      lr=schedule(state.step),
+      momentum=momentum,
+      decay=decay,
+    )
+
+  return virtual
+
+
+def repeated(step: Step, length: int) -> Step:
+  """A step function that does `length` steps, with metrics [length].
+
+  One step is not wrapped in a loop: on CPU convolutions inside a loop lose
+  their fast path.
+  """
+
+  def steps(state: State, *splits: device.Split) -> tuple[State, Metrics]:
+    if length == 1:
+      state, metrics = step(state, *splits)
+      return state, jax.tree.map(lambda x: x[None], metrics)
+    return lax.scan(
+      lambda state, _: step(state, *splits), state, length=length
+    )
+
+  return steps
+
+
+def eval_step(
+  network: cnn.Network,
+  *,
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  average: Mean = hypergrad.identity,
+) -> Callable[..., Metrics]:
+  """A function (weights, stats, edge weights, split, index, present) -> means.
+
+  Evaluates one batch with running statistics; each of loss and accuracy is
+  the mean over the whole batch of what is `present`, so that the sum over all
+  batches, times the batch size, is the total.
+
+  Args:
+    network: what is evaluated.
+    mean: of each channel, for the normalisation.
+    std: of each channel.
+    average: over replicas.
+  """
+
+  def step(weights, stats, edge_weights, split, index, present):
+    examples = device.take(split, index)
+    x = augment.normalise(examples.x, mean, std, jnp.float32)
+    logits, _ = network.apply(
+      {"params": weights, "batch_stats": stats}, x, edge_weights, train=False
+    )
+    loss = losses.cross_entropy(logits, examples.y)
+    right = losses.correct(logits, examples.y)
+    return average(
+      {"loss": (loss * present).mean(), "accuracy": (right * present).mean()}
+    )
+
+  return step

@@ -1,0 +1,200 @@
+"""Who may import whom, and how long a file may be."""
+
+import ast
+from collections.abc import Iterator
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "jnas"
+SOURCES = sorted(
+  path
+  for folder in ("jnas", "configs", "tests", "benchmarks")
+  for path in (ROOT / folder).rglob("*.py")
+)
+
+MATHEMATICS = {
+  "genotype",
+  "relax",
+  "solve",
+  "hypergrad",
+  "spaces",
+  "algorithms",
+}
+MACHINERY = {"data", "runtime"}
+LAYERS = {
+  "zoo": set(),  # the published cells, split off from genotype
+  "genotype": {"zoo"},
+  "config": set(),
+  "relax": set(),
+  "solve": set(),  # trees as vectors, solvers; split off from hypergrad
+  "hypergrad": {"solve"},
+  "spaces": {"genotype"},
+  "data": set(),
+  "runtime": set(),
+  "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},
+  "training": MATHEMATICS | MACHINERY,
+  "runs": MATHEMATICS | MACHINERY | {"config", "training"},
+  "main": {"config", "runs"},
+}
+NO_JAX = {"zoo", "genotype", "config"}
+
+
+def module_name(path: pathlib.Path, package: pathlib.Path) -> str:
+  parts = path.relative_to(package.parent).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: pathlib.Path, package: pathlib.Path) -> Iterator[str]:
+  """Yields full names, wherever in the file the import stands.
+
+  `from a import b` gives a.b: whether b is a module or a name in a.py is
+  settled by who asks.
+  """
+  name = module_name(path, package)
+  inside = name if path.name == "__init__.py" else name.rpartition(".")[0]
+  for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      parents = inside.split(".")[: len(inside.split(".")) - node.level + 1]
+      base = ".".join(parents) if node.level else ""
+      base = ".".join(part for part in (base, node.module) if part)
+      yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def graph(package: pathlib.Path) -> dict[str, set[str]]:
+  """Returns, for each module of the package, those of it that it imports."""
+  files = {module_name(path, package): path for path in package.rglob("*.py")}
+  edges = {}
+  for name, path in files.items():
+    targets = set()
+    for target in imported(path, package):
+      # The longest prefix that is a module: a.b.c may be c of a/b.py.
+      while target and target not in files:
+        target = target.rpartition(".")[0]
+      targets |= {target} - {"", name}
+    edges[name] = targets
+  return edges
+
+
+def violations(edges: dict[str, set[str]]) -> list[str]:
+  found = []
+  for name, targets in edges.items():
+    _, _, inner = name.partition(".")
+    layer = inner.partition(".")[0]
+    if layer and layer not in LAYERS:
+      found.append(f"{name} belongs to no layer")
+      continue
+    for target in targets:
+      _, _, inner_target = target.partition(".")
+      target_layer = inner_target.partition(".")[0]
+      if not layer:
+        found.append(f"{name}, the map of the package, imports {target}")
+      elif not target_layer:
+        continue  # the package itself: its version
+      elif target_layer != layer and target_layer not in LAYERS[layer]:
+        found.append(f"{name} imports {target}")
+      elif layer == target_layer == "algorithms" and name.count(".") == 2:
+        if inner_target not in ("algorithms", "algorithms.base"):
+          found.append(f"{name} imports another paper, {target}")
+  return found
+
+
+def cycle(edges: dict[str, set[str]]) -> list[str]:
+  """Returns the modules of one import cycle, or nothing."""
+  done, path = set(), []
+
+  def visit(name: str) -> list[str]:
+    if name in path:
+      return [*path[path.index(name) :], name]
+    if name in done:
+      return []
+    path.append(name)
+    for target in sorted(edges[name]):
+      if found := visit(target):
+        return found
+    path.pop()
+    done.add(name)
+    return []
+
+  return next((found for name in sorted(edges) if (found := visit(name))), [])
+
+
+def test_layers():
+  assert not violations(graph(PACKAGE))
+
+
+def test_no_import_cycle():
+  assert not cycle(graph(PACKAGE))
+
+
+@pytest.mark.parametrize(
+  "file, source, message",
+  [
+    ("relax.py", "def f():\n  import jnas.config", "jnas.relax imports"),
+    ("spaces/cnn.py", "from jnas import relax", "jnas.spaces.cnn imports"),
+    ("spaces/cnn.py", "from ..relax import softmax", "jnas.spaces.cnn imports"),
+    ("algorithms/gdas.py", "from . import darts", "another paper"),
+    ("training/loop.py", "from jnas.config import base", "jnas.training.loop"),
+    ("runs/search.py", "from jnas import main", "jnas.runs.search imports"),
+    ("__init__.py", "from jnas import relax", "the map of the package"),
+    ("utils.py", "", "belongs to no layer"),
+  ],
+)
+def test_violation_is_seen(tmp_path, file, source, message):
+  package = tmp_path / "jnas"
+  modules = ("__init__ relax config main spaces/cnn algorithms/darts").split()
+  for name in (*modules, "algorithms/__init__", "spaces/__init__"):
+    path = package / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  assert not violations(graph(package))
+  (package / file).parent.mkdir(exist_ok=True)
+  (package / file).write_text(source)
+  (found,) = violations(graph(package))
+  assert message in found
+
+
+def test_cycle_is_seen():
+  assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+  assert not cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+@pytest.mark.parametrize(
+  "path", SOURCES, ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_length_of_file(path):
+  lines = len(path.read_text(encoding="utf-8").splitlines())
+  assert lines <= (40 if path.parent.name == "configs" else 400)
+  assert "utils" not in path.stem
+
+
+def test_loop_is_short():
+  tree = ast.parse((PACKAGE / "training" / "loop.py").read_text())
+  functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+  assert functions
+  for function in functions:
+    length = function.end_lineno - function.lineno + 1
+    assert length < 60, f"{function.name} has {length} lines"
+
+
+def test_plain_python_stays_plain():
+  for path in PACKAGE.glob("*.py"):
+    roots = {name.partition(".")[0] for name in imported(path, PACKAGE)}
+    if path.stem in NO_JAX:
+      assert not roots & {"jax", "flax", "optax", "numpy"}, path.stem
+    if path.stem in ("relax", "hypergrad"):
+      assert not roots & {"flax", "optax"}, path.stem
+
+
+def test_only_main_touches_flags_and_the_configuration_of_jax():
+  for path in PACKAGE.rglob("*.py"):
+    if path == PACKAGE / "main.py":
+      continue
+    names = set(imported(path, PACKAGE))
+    assert not names & {"absl.flags", "absl.app", "jax.config"}, path
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if isinstance(node, ast.Attribute):
+        assert ast.unparse(node) != "jax.config", f"{path}:{node.lineno}"
