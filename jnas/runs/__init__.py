@@ -1,0 +1,1 @@
+"""Programs: search, retrain, and the report on what came out."""

@@ -1,0 +1,167 @@
+"""From a config to the objects that it describes, for every program alike."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+import ml_collections
+import numpy as np
+import optax
+
+from jnas import config as config_lib
+from jnas.data import device, sources
+from jnas.runtime import keys, parallel
+from jnas.spaces import cnn
+from jnas.spaces.spec import Spec
+from jnas.training import losses, optim, steps
+
+
+class Clock(NamedTuple):
+  """Lengths of a run in steps.
+
+  Attributes:
+    per_epoch: steps of an epoch.
+    total: steps of the whole run.
+  """
+
+  per_epoch: int
+  total: int
+
+  @property
+  def epochs(self) -> float:
+    """Epochs of the whole run, for schedules."""
+    return self.total / self.per_epoch
+
+  def steps(self, text: str) -> int:
+    """Steps of a duration such as "5 epochs"."""
+    return config_lib.duration(text, self.per_epoch, self.total)
+
+
+def clock(config: ml_collections.ConfigDict, size: int) -> Clock:
+  """The clock of a run on `size` training examples.
+
+  Raises:
+    ValueError: the batch is larger than that.
+  """
+  per_epoch = device.steps_per_epoch(size, config.train.batch)
+  total = config_lib.duration(config.train.length, per_epoch)
+  return Clock(per_epoch, total)
+
+
+def schedules(
+  config: ml_collections.ConfigDict, time: Clock
+) -> tuple[optim.Schedule, optim.Schedule | None]:
+  """The schedules of the weights' learning rate and of drop path."""
+  shared = dict(epochs=time.epochs, steps_per_epoch=time.per_epoch)
+  rate = optim.cosine(
+    config.weights.lr,
+    config.weights.lr_end,
+    warmup=time.steps(config.weights.warmup),
+    **shared,
+  )
+  drop = config.train.drop_path
+  return rate, optim.ramp(drop, **shared) if drop else None
+
+
+def feed(
+  config: ml_collections.ConfigDict, data: sources.ImageData, mesh: Mesh
+) -> steps.Draw:
+  """The batches of a config, as `jnas.training.steps.feed` draws them."""
+  batch, source = config.train.batch, config.data
+  return steps.feed(
+    seed=config.seed,
+    batch=batch,
+    local=parallel.local_batch(batch, mesh),
+    offset=parallel.offset,
+    mean=data.mean,
+    std=data.std,
+    pad=source.crop_pad,
+    flip=source.flip,
+    cutout=source.cutout,
+    dtype=config.train.dtype,
+  )
+
+
+def key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
+  """The key of a stream that does not depend on the step."""
+  return keys.stream(config.seed, name)
+
+
+def network(config: ml_collections.ConfigDict, spec: Spec) -> cnn.Network:
+  """The network of a spec, computed as the config says."""
+  return cnn.Network(
+    spec,
+    dtype=None if config.train.dtype == "float32" else config.train.dtype,
+    axis=parallel.AXIS if config.train.sync_batch_norm else None,
+    remat=config.train.remat,
+  )
+
+
+def objective(
+  config: ml_collections.ConfigDict, network: cnn.Network
+) -> losses.Objective:
+  """What is minimised on one batch."""
+  return losses.classification(
+    network,
+    auxiliary=config.train.auxiliary,
+    smoothing=config.train.label_smoothing,
+  )
+
+
+def weights_optimizer(
+  config: ml_collections.ConfigDict, schedule: optim.Schedule
+) -> optax.GradientTransformation:
+  """The optimizer of the network's weights."""
+  return optim.sgd(
+    schedule,
+    momentum=config.weights.momentum,
+    decay=config.weights.decay,
+    clip=config.weights.clip,
+  )
+
+
+def rates(
+  learning_rate: optim.Schedule, drop: optim.Schedule | None
+) -> Callable[[int], dict[str, float]]:
+  """A function step -> the numbers that follow a schedule, by metric."""
+  named = {"lr": learning_rate} | ({"drop_path_rate": drop} if drop else {})
+  return lambda step: {name: float(f(step)) for name, f in named.items()}
+
+
+def evaluator(
+  network: Any, data: sources.ImageData, mesh: Mesh, batch: int
+) -> Callable[..., dict[str, float]]:
+  """A function (state, edge weights or None, split) -> loss and accuracy.
+
+  Every example counts once, with running batch statistics.
+  """
+  whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
+  step = parallel.shard_step(
+    steps.eval_step(
+      network, mean=data.mean, std=data.std, average=parallel.mean
+    ),
+    mesh,
+    in_specs=(whole, whole, whole, whole, shared, shared),
+    out_specs=whole,
+  )
+
+  def evaluate(state, edge_weights, split):
+    index, present = device.eval_batches(len(split.x), batch)
+    parts = [
+      step(state.weights, state.stats, edge_weights, split, i, p)
+      for i, p in zip(index, present, strict=True)
+    ]
+    parts = jax.device_get(parts)
+    scale = batch / len(split.x)
+    return {
+      name: scale * float(np.sum([part[name] for part in parts]))
+      for name in ("loss", "accuracy")
+    }
+
+  return evaluate
+
+
+def on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
+  """(images, labels) pairs as splits on every device of the mesh."""
+  return tuple(parallel.replicate(device.Split(*pair), mesh) for pair in pairs)

@@ -1,0 +1,285 @@
+"""The places of a cell's nodes and edges, in a drawing of our own.
+
+Plain arithmetic on points (1/72 inch), y downwards; nothing is drawn here.
+Nodes stand in layers from left to right. An operator is a chip in front of the
+node that adds it up, so that its label has a place of its own and can overlap
+nothing; an edge that passes a layer gets a lane of its own there, so that it
+crosses no node.
+"""
+
+import dataclasses
+import re
+import statistics
+from typing import Any
+
+from jnas import genotype as genotype_lib
+
+CHIP_HEIGHT, CHIP_GAP, RADIUS, PORT_WIDTH, LAYER_GAP = (
+  17.0,
+  4.0,
+  11.0,
+  40.0,
+  58.0,
+)
+_LINK, _CARD_GAP, _LANE, _MARGIN = 9.0, 15.0, 9.0, 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+  """A rectangle with its label; x, y is its centre."""
+
+  x: float
+  y: float
+  width: float
+  height: float
+  text: str
+  kind: str  # "port" (input or output of the cell), "node" or an operator
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where everything is: boxes, and edges as (kind, corner points)."""
+
+  width: float
+  height: float
+  boxes: tuple[Box, ...]
+  edges: tuple[tuple[str, tuple[tuple[float, float], ...]], ...]
+
+
+def label(op: str) -> str:
+  """Returns an operator's name as people write it.
+
+  >>> label("sep_conv_3x3"), label("conv_7x1_1x7"), label("skip_connect")
+  ('sep conv 3×3', 'conv 7×1 1×7', 'skip connect')
+  """
+  return re.sub(r"(\d)x(\d)", r"\1×\2", op).replace("_", " ")
+
+
+def cells(g: genotype_lib.AnyGenotype) -> dict[str, tuple]:
+  """Returns {title: arguments of `layout`} for each cell of a genotype.
+
+  >>> list(cells(genotype_lib.ZOO["GDAS_F1"]))
+  ['Normal cell', 'Reduction cell (fixed, as in GDAS)']
+  """
+  if isinstance(g, genotype_lib.RecurrentGenotype):
+    rows = [[pair] for pair in g.recurrent]
+    return {"Recurrent cell": (rows, ("x, h",), "h′", g.concat)}
+  ports = (("c", "k−2"), ("c", "k−1")), ("c", "k")
+
+  def rows_of(pairs):
+    return [list(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
+
+  normal = (rows_of(g.normal), *ports, g.normal_concat)
+  if g.reduce is not None:
+    reduction = (rows_of(g.reduce), *ports, g.reduce_concat)
+    return {"Normal cell": normal, "Reduction cell": reduction}
+  rows = [[("conv_1x3_3x1", 0)], [("conv_1x3_3x1", 1)]]
+  rows += [[("max_pool_3x3", 0)], [("max_pool_3x3", 1)]]
+  fixed = (rows, *ports, (2, 3, 4, 5))
+  return {"Normal cell": normal, "Reduction cell (fixed, as in GDAS)": fixed}
+
+
+def layout(
+  rows: list[list[tuple[str, int]]],
+  inputs: tuple[Any, ...],
+  output: Any,
+  concat: tuple[int, ...],
+) -> Layout:
+  """Returns the places of the boxes and edges of one cell.
+
+  Args:
+    rows: for each node its (operator, input) pairs.
+    inputs: labels of the inputs; node i is number `len(inputs) + i`.
+    output: label of the output, which joins the nodes in `concat`.
+    concat: numbers of the nodes that are joined.
+
+  A label is text, or (text, subscript). Layers are longest paths (Sugiyama et
+  al., 1981): order by barycentres, fewest crossings kept; then each layer is
+  moved towards its neighbours by isotonic regression.
+  """
+  first, out = len(inputs), len(inputs) + len(rows)
+  depth = [0] * first
+  for row in rows:
+    depth.append(1 + max(depth[source] for _, source in row))
+  depth.append(1 + max(depth))
+  # Vertices are numbers of nodes, or (edge, layer) for lanes.
+  chains, lanes = [], {}
+  edges = [
+    (op, source, first + i, slot)
+    for i, row in enumerate(rows)
+    for slot, (op, source) in enumerate(row)
+  ]
+  edges += [("concat", source, out, 0) for source in sorted(concat)]
+  layers: list[list[Any]] = [[] for _ in range(depth[out] + 1)]
+  for vertex, layer in enumerate(depth):
+    layers[layer].append(vertex)
+  for number, (_, source, target, _) in enumerate(edges):
+    lane = [(number, k) for k in range(depth[source] + 1, depth[target])]
+    for key in lane:
+      lanes[key] = number
+      layers[key[1]].append(key)
+    chains.append([source, *lane, target])
+  links = [pair for c in chains for pair in zip(c, c[1:], strict=False)]
+  layers = _ordered(layers, links)
+  place = {v: i for layer in layers for i, v in enumerate(layer)}
+
+  # Chips of a node stand in the order in which their edges arrive.
+  offset, height = {}, {}
+  for i, row in enumerate(rows):
+    arriving = [n for n, edge in enumerate(edges) if edge[2] == first + i]
+    arriving.sort(key=lambda n: place[chains[n][-2]])
+    step = CHIP_HEIGHT + CHIP_GAP
+    for slot, n in enumerate(arriving):
+      offset[n] = (slot - (len(row) - 1) / 2) * step
+    height[first + i] = max(step * len(row) - CHIP_GAP, 2 * RADIUS)
+  for vertex in (*range(first), out):
+    height[vertex] = 2 * RADIUS
+  y = _heights(layers, chains, offset, height)
+
+  chip = max(text_width(label(op)) for op, *_ in edges) + 14
+  card = chip + _LINK + 2 * RADIUS
+  widths = [PORT_WIDTH, *[card] * (len(layers) - 2), PORT_WIDTH]
+  left = [_MARGIN]
+  for width in widths[:-1]:
+    left.append(left[-1] + width + LAYER_GAP)
+  top = min(y[v] - height.get(v, 0) / 2 for v in y) - _MARGIN
+  bottom = max(y[v] + height.get(v, 0) / 2 for v in y) + _MARGIN
+
+  boxes, paths = [], []
+  for vertex, text in [*enumerate(inputs), (out, output)]:
+    x = left[depth[vertex]] + PORT_WIDTH / 2
+    boxes.append(
+      Box(x, y[vertex] - top, PORT_WIDTH, height[vertex], text, "port")
+    )
+  for i in range(len(rows)):
+    x = left[depth[first + i]] + card - RADIUS
+    size = 2 * RADIUS
+    boxes.append(Box(x, y[first + i] - top, size, size, str(i), "node"))
+  for number, (op, source, target, _) in enumerate(edges):
+    layer = depth[source]
+    points = [(left[layer] + widths[layer], y[source] - top)]
+    for key in chains[number][1:-1]:
+      x = left[key[1]]
+      points += [(x, y[key] - top), (x + widths[key[1]], y[key] - top)]
+    at = y[target] - top + offset.get(number, 0.0)
+    points.append((left[depth[target]], at))
+    if op != "concat":
+      x = left[depth[target]] + chip / 2
+      boxes.append(Box(x, at, chip, CHIP_HEIGHT, label(op), op))
+      paths.append(
+        (
+          op,
+          (
+            (x + chip / 2, at),
+            (x + chip / 2 + _LINK + RADIUS, y[target] - top),
+          ),
+        )
+      )
+    paths.append((op, tuple(points)))
+  width = left[-1] + PORT_WIDTH + _MARGIN
+  return Layout(width, bottom - top, tuple(boxes), tuple(paths))
+
+
+def text_width(text: str) -> float:
+  """Returns at least the width of 8-point text in the fonts of a page."""
+  return 4.7 * len(text)
+
+
+def _crossings(order: list[list[Any]], links: list[tuple[Any, Any]]) -> int:
+  at = {v: (k, i) for k, layer in enumerate(order) for i, v in enumerate(layer)}
+  ends = [(at[u], at[v]) for u, v in links]
+  return sum(
+    a[0] == c[0] and (a[1] - c[1]) * (b[1] - d[1]) < 0
+    for i, (a, b) in enumerate(ends)
+    for c, d in ends[:i]
+  )
+
+
+def _ordered(
+  layers: list[list[Any]], links: list[tuple[Any, Any]]
+) -> list[list[Any]]:
+  """Returns the layers, each in the order with the fewest crossings found."""
+  best = [list(layer) for layer in layers]
+  fewest = _crossings(best, links)
+  order = [list(layer) for layer in layers]
+  for sweep in range(12):
+    forward = sweep % 2 == 0
+    indices = range(1, len(order)) if forward else range(len(order) - 2, 0, -1)
+    for k in indices:
+      beside = order[k - 1 if forward else k + 1]
+      place = {v: i for i, v in enumerate(beside)}
+      mean = {}
+      for vertex in order[k]:
+        near = [place[u] for u, v in links if v == vertex and u in place]
+        near += [place[v] for u, v in links if u == vertex and v in place]
+        mean[vertex] = statistics.fmean(near) if near else 0.0
+      order[k].sort(key=mean.__getitem__)
+    # Barycentres stop in local optima that one exchange of neighbours leaves.
+    for layer in order[1:]:
+      for i in range(len(layer) - 1):
+        before = _crossings(order, links)
+        layer[i], layer[i + 1] = layer[i + 1], layer[i]
+        if _crossings(order, links) >= before:
+          layer[i], layer[i + 1] = layer[i + 1], layer[i]
+    if (count := _crossings(order, links)) < fewest:
+      best, fewest = [list(layer) for layer in order], count
+  return best
+
+
+def _heights(
+  layers: list[list[Any]],
+  chains: list[list[Any]],
+  offset: dict[int, float],
+  height: dict[Any, float],
+) -> dict[Any, float]:
+  """Returns y of each vertex: close to its neighbours, nothing overlapping."""
+
+  def apart(a, b):
+    gap = _CARD_GAP if a in height and b in height else _CARD_GAP / 2
+    sizes = height.get(a, 0.0) + height.get(b, 0.0)
+    return max(sizes / 2 + gap, _LANE)
+
+  y = {}
+  for layer in layers:
+    at = [0.0]
+    for a, b in zip(layer, layer[1:], strict=False):
+      at.append(at[-1] + apart(a, b))
+    y.update({v: h - at[-1] / 2 for v, h in zip(layer, at, strict=True)})
+  pulls: dict[Any, list[tuple[Any, float]]] = {v: [] for v in y}
+  for number, chain in enumerate(chains):
+    for a, b in zip(chain, chain[1:], strict=False):
+      shift = offset.get(number, 0.0) if b == chain[-1] else 0.0
+      pulls[a].append((b, shift))
+      pulls[b].append((a, -shift))
+  for sweep in range(24):
+    for layer in layers if sweep % 2 else reversed(layers):
+      wanted = [
+        statistics.fmean(y[u] + s for u, s in pulls[v]) if pulls[v] else y[v]
+        for v in layer
+      ]
+      least = [apart(a, b) for a, b in zip(layer, layer[1:], strict=False)]
+      y.update(zip(layer, _spread(wanted, least), strict=True))
+  return y
+
+
+def _spread(wanted: list[float], least: list[float]) -> list[float]:
+  """Returns increasing places, at least `least` apart, nearest to `wanted`.
+
+  Least squares: isotonic regression by pooling adjacent violators.
+
+  >>> _spread([0.0, 0.0, 9.0], [2.0, 2.0])
+  [-1.0, 1.0, 9.0]
+  """
+  shift = [0.0]
+  for gap in least:
+    shift.append(shift[-1] + gap)
+  pools: list[list[float]] = []
+  for value, moved in zip(wanted, shift, strict=True):
+    pools.append([value - moved])
+    while len(pools) > 1 and (
+      statistics.fmean(pools[-2]) > statistics.fmean(pools[-1])
+    ):
+      last = pools.pop()
+      pools[-1] += last
+  flat = [statistics.fmean(pool) for pool in pools for _ in pool]
+  return [value + moved for value, moved in zip(flat, shift, strict=True)]

@@ -1,0 +1,307 @@
+"""What every program does: a working directory, a loop, nothing lost."""
+
+from collections.abc import Callable, Mapping
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+import ml_collections
+
+from jnas import config as config_lib
+from jnas.data import device
+from jnas.runs.build import Clock
+from jnas.runtime import checkpoint, machine, metrics, parallel
+from jnas.runtime.progress import Progress
+from jnas.runtime.signals import Stop
+from jnas.runtime.writer import Writer
+from jnas.training import loop, steps
+from jnas.training.state import State, means, zero_sums
+
+TERMINATED = 143  # what a shell reports of a process that SIGTERM ended
+
+
+class Plan(NamedTuple):
+  """What a program wants to have run.
+
+  Attributes:
+    title: for the progress bar.
+    clock: lengths.
+    init: () -> State at step 0.
+    steps: name -> step function (state, *splits) -> (state, metrics).
+    which: step -> (name of the step function, steps for which it lasts).
+    splits: on the device.
+    evaluate: (state, step, writer) -> values of the line of this evaluation.
+    rates: step -> values that follow a schedule, for the lines.
+    meta: of the checkpoints.
+  """
+
+  title: str
+  clock: Clock
+  init: Callable[[], State]
+  steps: Mapping[str, steps.Step]
+  which: Callable[[int], tuple[str, int]]
+  splits: tuple[device.Split, ...]
+  evaluate: Callable[[State, int, Writer], dict[str, float]]
+  rates: Callable[[int], dict[str, float]]
+  meta: Mapping[str, Any]
+
+
+def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Makes the working directory of this config, or finds it as it was left.
+
+  Raises:
+    ValueError: it belongs to a run with another configuration.
+  """
+  path = workdir / "config.json"
+  if path.exists():
+    try:
+      old = config_lib.flatten(json.loads(path.read_text()))
+    except ValueError as error:
+      raise ValueError(
+        f"{path} is not readable as JSON ({error}); restore it, delete "
+        f"{workdir}, or choose another --workdir"
+      ) from error
+    new = config_lib.flatten(config.to_dict())
+    # How a run is logged does not change its numbers.
+    changed = [
+      f"  {name}: {old.get(name, 'missing')!r} there, "
+      f"{new.get(name, 'missing')!r} here"
+      for name in sorted(old.keys() | new.keys())
+      if old.get(name) != new.get(name) and not name.startswith("log.")
+    ]
+    if changed:
+      raise ValueError(
+        f"{workdir} holds a run with another configuration:\n"
+        + "\n".join(changed)
+        + "\nTo go on with that run give the same configuration; to start "
+        f"this one choose another --workdir, or delete {workdir}."
+      )
+  elif workdir.exists() and any(workdir.iterdir()):
+    raise ValueError(
+      f"{workdir} is not empty and holds no run (there is no config.json); "
+      "choose another --workdir"
+    )
+  workdir.mkdir(parents=True, exist_ok=True)
+  path.write_text(config_lib.to_json(config))
+
+
+def execute(
+  plan: Plan,
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  mesh: Mesh,
+) -> tuple[State, dict[str, Any]]:
+  """Runs a plan to its end from the last checkpoint there is.
+
+  Returns:
+    The last state, and the numbers of the last evaluation with `seconds`, the
+    time of the run over all its processes.
+
+  Raises:
+    SystemExit: with status 143, when the run was asked to stop; its state is
+      saved.
+    ValueError: a metric became NaN or infinite.
+  """
+  primary = jax.process_index() == 0
+  folder = workdir if primary else workdir / f"process{jax.process_index()}"
+  with (
+    checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
+    Writer(folder, config.log.tensorboard and primary) as writer,
+    Stop() as stop,
+  ):
+    abstract = jax.eval_shape(plan.init)
+    found = saved.restore_latest(lambda meta: abstract)
+    start, state, meta = found or (0, plan.init(), {"seconds": 0.0})
+    writer.rewind(start if found else -1)
+    record = machine.describe() | {"task": config.task, "started": time.time()}
+    if not found:
+      writer.put("run.json", record)
+    with Progress(
+      plan.clock.total,
+      plan.clock.per_epoch,
+      start,
+      plan.title,
+      enabled=config.log.progress and primary,
+    ) as progress:
+      if found:
+        progress.say(f"going on from step {start}")
+      session = _Session(
+        plan, config, mesh, saved, writer, progress, meta["seconds"]
+      )
+      try:
+        state, step = loop.run(
+          parallel.replicate(state, mesh),
+          start=start,
+          total=plan.clock.total,
+          hooks=session.hooks(),
+          advance=session.advance,
+          write=session.write,
+          stopping=lambda: stop.requested,
+        )
+      except metrics.NotFinite as error:
+        raise ValueError(session.post_mortem(error)) from error
+      if step < plan.clock.total:
+        saved.wait()
+        progress.say(
+          f"stopped by {stop.name} after step {step}; saved. The same command "
+          "goes on from there."
+        )
+        raise SystemExit(TERMINATED)
+    return state, session.finish(state, step)
+
+
+class _Session:
+  """The hooks of one process's part of a run, and what they share."""
+
+  def __init__(self, plan, config, mesh, saved, writer, progress, seconds):
+    self.plan, self.config, self.mesh = plan, config, mesh
+    self.saved, self.writer, self.progress = saved, writer, progress
+    self.every = plan.clock.steps(config.log.every)
+    self.block = config.train.steps_per_dispatch or _block(self.every)
+    self.compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+    self.pending: list[tuple[int, int, Any]] = []
+    self.began = time.monotonic() - seconds
+    self.compiling = self.evaluating = 0.0
+    # Time and steps since the last line, of steps alone.
+    self.mark, self.steps_since = time.monotonic(), 0
+    self.epoch_seconds = 0.0
+    self.last: dict[str, float] = {}
+
+  def hooks(self) -> list[loop.Hook]:
+    log, clock = self.config.log, self.plan.clock
+    return [
+      loop.Hook(self.every, self.flush, on_stop=True),
+      loop.Hook(clock.steps(log.evaluate), self.evaluate),
+      loop.Hook(clock.steps(log.save), self.save, on_stop=True),
+    ]
+
+  def advance(self, state: State, step: int, most: int):
+    name, lasts = self.plan.which(step)
+    most = min(most, lasts)
+    length = self.block if most >= self.block else 1
+    if (name, length) not in self.compiled:
+      self.compiled[name, length] = self._compile(name, length, state)
+    state, values = self.compiled[name, length](state, *self.plan.splits)
+    return state, length, values
+
+  def _compile(self, name: str, length: int, state: State):
+    self._count()
+    started = time.monotonic()
+    whole = PartitionSpec()
+    step = parallel.shard_step(
+      steps.repeated(self.plan.steps[name], length),
+      self.mesh,
+      in_specs=(whole,) * (1 + len(self.plan.splits)),
+      out_specs=whole,
+      donate=0,
+    )
+    compiled = step.lower(state, *self.plan.splits).compile()
+    self.mark, self.steps_since = time.monotonic(), 0
+    self.compiling += self.mark - started
+    return compiled
+
+  def write(self, step: int, done: int, values: Any) -> None:
+    self.pending.append((step, done, values))
+    self.steps_since += done
+
+  def _count(self) -> None:
+    """Adds the time of the steps since the last count to the epoch's."""
+    now = time.monotonic()
+    self.epoch_seconds += now - self.mark
+    self.mark = now
+
+  def flush(self, state: State, step: int) -> State:
+    """Fetches the metrics of all steps, checks them, writes some."""
+    rows = jax.device_get([values for _, _, values in self.pending])
+    firsts = [(first, done) for first, done, _ in self.pending]
+    self.pending.clear()
+    elapsed, steps_done = time.monotonic() - self.mark, self.steps_since
+    self._count()
+    self.steps_since = 0
+    for (first, done), row in zip(firsts, rows, strict=True):
+      for i in range(done):
+        at = first + i + 1
+        values = {name: float(column[i]) for name, column in row.items()}
+        metrics.finite(at, values)
+        if at % self.every == 0 or at == self.plan.clock.total:
+          seconds = elapsed / steps_done
+          values |= self.plan.rates(at - 1)
+          values |= {
+            "step_seconds": seconds,
+            "images_per_second": self.config.train.batch / seconds,
+          }
+          self.writer.write("step", at, at / self.plan.clock.per_epoch, values)
+          self.progress.update(
+            at,
+            train_loss=values["train_loss"],
+            images_per_second=values["images_per_second"],
+          )
+    return state
+
+  def evaluate(self, state: State, step: int) -> State:
+    """Writes the line of this evaluation; the totals begin anew."""
+    state = self.flush(state, step)
+    started = time.monotonic()
+    values = means(state.sums)
+    values |= self.plan.evaluate(state, step, self.writer)
+    metrics.finite(step, values)
+    self.last = dict(values)
+    self.mark = time.monotonic()
+    self.evaluating += self.mark - started
+    epoch = step / self.plan.clock.per_epoch
+    values |= {
+      "epoch_seconds": self.epoch_seconds,
+      "eval_seconds": self.mark - started,
+      "compile_seconds": self.compiling,
+    }
+    self.epoch_seconds = 0.0
+    self.writer.write("epoch", step, epoch, values)
+    shown = {k: v for k, v in self.last.items() if k.endswith("accuracy")}
+    self.progress.update(step, **shown)
+    return state._replace(sums=parallel.replicate(zero_sums(), self.mesh))
+
+  def save(self, state: State, step: int) -> State:
+    """Saves the state, all of whose steps have been checked."""
+    state = self.flush(state, step)
+    seconds = time.monotonic() - self.began
+    meta = dict(self.plan.meta) | {"seconds": seconds, "last": self.last}
+    self.saved.save(step, state, meta)
+    return state
+
+  def post_mortem(self, error: metrics.NotFinite) -> str:
+    """What to tell of a run whose numbers are no longer finite."""
+    latest = self.saved.latest()
+    good = (
+      f"the last good checkpoint is {self.saved.directory / str(latest[0])}"
+      if latest
+      else "there is no checkpoint before it"
+    )
+    return (
+      f"{error}. The run has stopped; {good}. The same command would give the "
+      "same numbers: lower weights.lr, arch.lr or algo.eta, or clip the "
+      "gradients (weights.clip), and start in another --workdir."
+    )
+
+  def finish(self, state: State, step: int) -> dict[str, Any]:
+    """The numbers of the last evaluation, and the seconds of the whole run."""
+    if not self.last:  # the run had ended before this process began
+      latest = self.saved.latest()
+      return latest[1]["last"] | {"seconds": latest[1]["seconds"]}
+    return self.last | {"seconds": time.monotonic() - self.began}
+
+
+def _block(every: int) -> int:
+  """Steps of one dispatch: one on CPU (see `steps.repeated`)."""
+  return 1 if jax.default_backend() == "cpu" else min(every, 10)
+
+
+def finish(
+  workdir: pathlib.Path, result: Mapping[str, Any], report: Callable[..., Any]
+) -> None:
+  """Writes result.json and the report."""
+  with Writer(workdir) as writer:
+    writer.put("result.json", result)
+  report([workdir], workdir / "report.html")
