@@ -245,7 +245,7 @@ def _digits() -> _Raw:
   from sklearn.datasets import load_digits
 
   found = load_digits()
-  x = np.round(found.images * 15).astype(np.uint8)[..., None]
+  x = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
   return _Raw(x, found.target, None, None, [str(i) for i in range(10)])
 
 

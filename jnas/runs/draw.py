@@ -228,8 +228,11 @@ def heat_svg(
 
   targets = sorted({target for _, target in weights})
   sources = sorted({source for source, _ in weights})
-  known = [v[np.isfinite(v)] for v in weights.values()]
-  top = max((float(v.max()) for v in known if v.size), default=0.0) or 1.0
+  known = np.concatenate([v[np.isfinite(v)] for v in weights.values()])
+  top = float(known.max()) if known.size and known.max() > 0 else 1.0
+  # Weights that have hardly left 1 / O differ in the third digit: show that.
+  near = known.size and known.min() < top < 1.5 / len(ops)
+  low = float(known.min()) if near else 0.0
   row_high, wide, gap, left, head = 9.6, 108.0, 14.0, 62.0, 26.0
   high = row_high * len(ops)
   width = left + len(sources) * (wide + gap) + 2
@@ -245,7 +248,7 @@ def heat_svg(
       np.ma.masked_invalid(values),
       aspect="auto",
       cmap=colours,
-      vmin=0,
+      vmin=low,
       vmax=top,
       interpolation="none",
       extent=(x, x + w, y + h, y),
@@ -272,9 +275,9 @@ def heat_svg(
       at = y + (ops.index(op) + 0.5) * row_high
       dot = patches.Circle((x + wide + 6, at), 1.9, fc=FAMILIES[family(op)])
       axes.add_patch(dot)
-  panel(width - 134, 6, 96, 7, np.linspace(0, top, 64)[None])
-  write(width - 138, 12, "weight  0", "right")
-  write(width - 34, 12, f"{top:.2f}", "left")
+  panel(width - 134, 6, 96, 7, np.linspace(low, top, 64)[None])
+  write(width - 138, 12, f"weight  {low:.3g}", "right")
+  write(width - 34, 12, f"{top:.3g}", "left")
   axes.set(xlim=(0, width), ylim=(height, 0))
   return to_svg(figure, title)
 

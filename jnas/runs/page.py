@@ -54,7 +54,7 @@ pre.copy { white-space: pre; overflow-x: auto; cursor: copy;
 figure { margin: 0; padding: 16px 18px; min-width: 0; }
 figure + figure { margin-top: 14px; }
 .grid { display: grid; gap: 14px; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
 .grid figure + figure { margin-top: 0; }
 .scroll { overflow-x: auto; }
 svg { display: block; width: 100%; height: auto; }

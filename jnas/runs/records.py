@@ -7,6 +7,7 @@ that; `Run.notes` says in words what is not there.
 
 from collections.abc import Mapping
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -192,8 +193,33 @@ def wall_seconds(run: Run) -> float | None:
   """Returns how long the run took, None if nothing tells."""
   if is_number(run.result.get("seconds")):
     return run.result["seconds"]
-  seconds = [value for _, value in points(run, "epoch_seconds")]
-  return sum(seconds) if seconds else None
+  parts = ("epoch_seconds", "eval_seconds")
+  seconds = [value for name in parts for _, value in points(run, name)]
+  return sum(seconds) + (compile_seconds(run) or 0.0) if seconds else None
+
+
+def compile_seconds(run: Run) -> float | None:
+  """Returns the time spent on compiling, over all processes of the run.
+
+  A process records its total so far, so a smaller number is the first of the
+  next process.
+  """
+  totals: list[float] = []
+  for _, value in points(run, "compile_seconds"):
+    if totals and value >= totals[-1]:
+      totals[-1] = value
+    else:
+      totals.append(value)
+  return sum(totals) if totals else None
+
+
+def started(run: Run) -> str:
+  """Returns when the run began, as text; "" if it is not known."""
+  found = run.machine.get("started", "")
+  if is_number(found):
+    when = datetime.datetime.fromtimestamp(found, datetime.UTC)
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+  return str(found)
 
 
 def _choices(g: genotype_lib.AnyGenotype) -> set[tuple]:

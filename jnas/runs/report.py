@@ -97,8 +97,7 @@ def _single(run: records.Run) -> str:
       sections.terms_section(run),
     ]
   body += [sections.timing_section(run), sections.config_section(run)]
-  started = run.machine.get("started")
-  line = [run.path.resolve().name, str(started) if started else ""]
+  line = [run.name, records.started(run)]
   return page.document(
     sections.headline(run), " · ".join(filter(None, line)), body
   )

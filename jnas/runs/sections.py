@@ -225,7 +225,8 @@ def weights_section(run: records.Run) -> str:
     "Architecture weights",
     "".join(figures) or page.absent("no arch.jsonl, so no weights"),
     "One panel an edge (source → target), one row an operator, epochs from "
-    "left to right. Dots mark the operators that the genotype keeps.",
+    "left to right. Dots mark the operators that the genotype keeps. A scale "
+    "that does not begin at 0 magnifies weights that have hardly moved.",
   )
 
 
@@ -260,7 +261,7 @@ def terms_section(run: records.Run) -> str:
     if found := [(x, y) for x, y in records.curve(run, name) if y > 0]:
       terms.append(draw.Curve(word, *zip(*found, strict=True), colour))
   if terms:
-    svg = draw.lines_svg("hypergradient norms", terms, "{:.2g}", log=True)
+    svg = draw.lines_svg("hypergradient norms", terms, "{:.3g}", log=True)
     figures.append(page.figure("Norms of the two terms", svg))
   if found := records.points(run, "cosine_implicit"):
     line = draw.Curve("cosine", *zip(*found, strict=True), _GREEN)
@@ -275,9 +276,8 @@ def terms_section(run: records.Run) -> str:
 def timing_section(run: records.Run) -> str:
   """Returns how long things took, and on which machine."""
   rows = []
-  if seconds := [v for _, v in records.points(run, "compile_seconds")]:
-    total = seconds[0] if len(set(seconds)) == 1 else sum(seconds)
-    rows.append(("Compilation", page.duration(total)))
+  if (seconds := records.compile_seconds(run)) is not None:
+    rows.append(("Compilation", page.duration(seconds)))
   if steps := sorted(v for _, v in records.points(run, "step_seconds")):
     low, high = (steps[round(q * (len(steps) - 1))] for q in (0.1, 0.9))
     middle = f"{page.duration(statistics.median(steps))}, median"

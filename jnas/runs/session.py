@@ -150,7 +150,7 @@ def execute(
           "goes on from there."
         )
         raise SystemExit(TERMINATED)
-    return state, session.finish(state, step)
+    return state, session.finish()
 
 
 class _Session:
@@ -285,12 +285,14 @@ class _Session:
       "gradients (weights.clip), and start in another --workdir."
     )
 
-  def finish(self, state: State, step: int) -> dict[str, Any]:
-    """The numbers of the last evaluation, and the seconds of the whole run."""
-    if not self.last:  # the run had ended before this process began
-      latest = self.saved.latest()
-      return latest[1]["last"] | {"seconds": latest[1]["seconds"]}
-    return self.last | {"seconds": time.monotonic() - self.began}
+  def finish(self) -> dict[str, Any]:
+    """The numbers of the last evaluation, and the seconds of the whole run.
+
+    They are those of the last checkpoint, so that a run that is started again
+    after its end reports what it reported then.
+    """
+    _, meta = self.saved.latest()
+    return meta["last"] | {"seconds": meta["seconds"]}
 
 
 def _block(every: int) -> int:

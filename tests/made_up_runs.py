@@ -1,0 +1,148 @@
+"""Workdirs with made-up numbers, in the formats that runs write."""
+
+import json
+import math
+import random
+
+from jnas import genotype as genotype_lib
+
+S1 = genotype_lib.OPERATIONS[:8]
+EDGES = [[j, i] for i in range(2, 6) for j in range(i)]
+
+
+def write_json(path, data):
+  path.write_text(json.dumps(data))
+
+
+def write_lines(path, lines):
+  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def derive(weights):
+  """The genotype of relaxed weights [14][8], as in DARTS."""
+  pairs = []
+  for node in range(2, 6):
+    edges = zip(weights, EDGES, strict=True)
+    rows = [(w, j) for w, (j, i) in edges if i == node]
+    rows.sort(key=lambda item: -max(item[0][1:]))
+    pairs += [(S1[1 + w[1:].index(max(w[1:]))], j) for w, j in rows[:2]]
+  return pairs
+
+
+def make_search(path, epochs=4, steps=5, seed=0, skip=0.0):
+  """Writes the workdir of a search with made-up, plausible numbers.
+
+  `skip` drives alpha towards skip connections: 1 is a collapse.
+  """
+  path.mkdir(parents=True, exist_ok=True)
+  rng = random.Random(seed)
+  config = {
+    "task": "search",
+    "seed": seed,
+    "data": {"name": "cifar10", "path": "", "cutout": 16},
+    "algo": {"name": "amended", "hypergrad": "amended", "eta": 0.1},
+    "train": {"length": f"{epochs} epochs", "batch": 96},
+  }
+  write_json(path / "config.json", config)
+  machine = {
+    "command": "python -m jnas.main --config=configs/amended_darts.py",
+    "jnas": "0.1.0",
+    "python": "3.11.7",
+    "jax": "0.10.2",
+    "platform": "gpu",
+    "device": "NVIDIA H200",
+    "device_count": 1,
+    "cpu": "AMD EPYC 9454",
+    "cores": 16,
+    "task": "search",
+    "started": 1763774883.5,
+  }
+  write_json(path / "run.json", machine)
+  cells = {"normal": 14, "reduce": 14}
+  goal = {c: [[rng.gauss(0, 1) for _ in S1] for _ in EDGES] for c in cells}
+  noise = {c: [[0.0 for _ in S1] for _ in EDGES] for c in cells}
+  metrics, arch, history = [], [], []
+  for epoch in range(1, epochs + 1):
+    t = epoch / epochs
+    for k in range(steps):
+      now = epoch - 1 + (k + 1) / steps
+      fall = math.exp(-3 * now / epochs)
+      line = {"kind": "step", "step": (epoch - 1) * steps + k + 1, "epoch": now}
+      line["train_loss"] = 0.35 + 1.9 * fall + rng.gauss(0, 0.06)
+      line["train_accuracy"] = 0.93 - 0.75 * fall + rng.gauss(0, 0.02)
+      line["lr"] = 0.025 * (1 + math.cos(math.pi * now / epochs)) / 2
+      line["first_order_norm"] = 0.02 * math.exp(rng.gauss(0, 0.3))
+      line["second_order_norm"] = 0.3 * fall * math.exp(rng.gauss(0, 0.5))
+      line["step_seconds"] = 0.113 * math.exp(rng.gauss(0, 0.05))
+      line["images_per_second"] = 96 / line["step_seconds"]
+      metrics.append(line)
+    weights = {}
+    for cell in cells:
+      rows = []
+      for e in range(len(EDGES)):
+        logits = []
+        for o in range(len(S1)):
+          noise[cell][e][o] += rng.gauss(0, 0.12)
+          pull = skip * 4 * t * t * (S1[o] == "skip_connect")
+          none = 1.6 * t * (S1[o] == "none")
+          logits.append(1.5 * goal[cell][e][o] * t + noise[cell][e][o])
+          logits[-1] += pull + none
+        total = sum(map(math.exp, logits))
+        rows.append([math.exp(v) / total for v in logits])
+      weights[cell] = rows
+    normal, reduce = derive(weights["normal"]), derive(weights["reduce"])
+    found = genotype_lib.Genotype(normal, range(2, 6), reduce, range(2, 6))
+    step = epoch * steps
+    arch.append({"step": step, "epoch": epoch, "ops": S1, "edges": EDGES})
+    arch[-1]["weights"] = weights
+    history.append({"genotype": genotype_lib.to_json(found), "step": step})
+    history[-1].update(epoch=epoch, text=genotype_lib.format_text(found))
+    fall = math.exp(-3 * t)
+    line = {"kind": "epoch", "step": step, "epoch": float(epoch)}
+    line["valid_loss"] = 0.55 + 1.7 * fall + rng.gauss(0, 0.03)
+    line["valid_accuracy"] = 0.87 - 0.72 * fall + rng.gauss(0, 0.008)
+    line["skip_share"] = sum(op == "skip_connect" for op, _ in normal) / 8
+    line["none_weight"] = sum(row[0] for row in weights["normal"]) / 14
+    line["cosine_implicit"] = 0.7 + 0.2 * t + rng.gauss(0, 0.04)
+    line.update(epoch_seconds=61.0, eval_seconds=4.2)
+    # The total of the process; this run was interrupted after half of it.
+    line["compile_seconds"] = 40.0 if t <= 0.5 else 7.3
+    metrics.append(line)
+  write_lines(path / "metrics.jsonl", metrics)
+  write_lines(path / "arch.jsonl", arch)
+  write_lines(path / "genotypes.jsonl", history)
+  write_json(path / "genotype.json", history[-1])
+  result = {
+    "task": "search",
+    "valid_accuracy": metrics[-1]["valid_accuracy"],
+    "genotype": history[-1]["text"],
+    "params": 1930618,
+    "seconds": 65.5 * epochs + 47.3,
+  }
+  write_json(path / "result.json", result)
+  return path
+
+
+def make_retrain(path, name="DARTS_V2", epochs=4, seed=0):
+  """Writes the workdir of a retraining of a cell of the zoo."""
+  path.mkdir(parents=True, exist_ok=True)
+  rng = random.Random(seed)
+  config = {"task": "retrain", "seed": seed, "data": {"name": "cifar10"}}
+  config["retrain"] = {"genotype": name}
+  write_json(path / "config.json", config)
+  command = f"python -m jnas.main --config=configs/retrain.py # {name}"
+  write_json(path / "run.json", {"command": command, "task": "retrain"})
+  metrics = []
+  for epoch in range(1, epochs + 1):
+    fall = math.exp(-4 * epoch / epochs)
+    line = {"kind": "epoch", "step": 10 * epoch, "epoch": epoch}
+    line.update(train_loss=0.02 + 2 * fall, test_loss=0.1 + 2 * fall)
+    line.update(train_accuracy=1 - 0.9 * fall, epoch_seconds=30.0)
+    line["test_accuracy"] = 0.97 - 0.85 * fall + rng.gauss(0, 0.004)
+    metrics.append(line)
+  write_lines(path / "metrics.jsonl", metrics)
+  text = genotype_lib.format_text(genotype_lib.ZOO[name])
+  result = {"task": "retrain", "test_accuracy": 0.9724, "genotype": text}
+  result.update(params=3349342, seconds=1234.5)
+  write_json(path / "result.json", result)
+  return path

@@ -1,0 +1,251 @@
+"""Tests of the report: what it shows, and that broken runs don't break it."""
+
+from html.parser import HTMLParser
+import json
+import re
+import subprocess
+import sys
+
+from made_up_runs import make_retrain, make_search, write_json, write_lines
+import pytest
+
+from jnas import genotype as genotype_lib
+from jnas.runs import records, report
+
+
+class Page(HTMLParser):
+  """The text, ids and addresses of a page; fails on unbalanced tags."""
+
+  EMPTY = {"meta", "path", "use", "image", "rect", "br", "circle", "line"}
+
+  def __init__(self, text):
+    super().__init__()
+    self.stack, self.ids, self.links, self.text = [], [], [], ""
+    self.feed(text)
+    assert not self.stack
+
+  def handle_starttag(self, tag, attributes):
+    for name, value in attributes:
+      if name == "id":
+        self.ids.append(value)
+      if name in ("src", "href", "xlink:href"):
+        self.links.append(value)
+    if tag not in self.EMPTY:
+      self.stack.append(tag)
+
+  def handle_startendtag(self, tag, attributes):
+    self.handle_starttag(tag, attributes)
+    if tag not in self.EMPTY:
+      self.stack.pop()
+
+  def handle_endtag(self, tag):
+    if tag not in self.EMPTY:
+      assert self.stack.pop() == tag
+
+  def handle_data(self, data):
+    self.text += data
+
+
+def page_of(*dirs, out=None):
+  return Page(report.write(dirs, out).read_text())
+
+
+def test_search_report(tmp_path):
+  run = make_search(tmp_path / "run")
+  found = page_of(run)
+  for words in (
+    "Amended DARTS on cifar10",
+    "1,930,618",
+    "validation accuracy",
+    "Normal cell",
+    "Reduction cell",
+    "sep conv 3×3",
+    "NVIDIA H200",
+    "2025-11-22 01:28 UTC",
+    "47.3 s",
+    "--config=configs/retrain.py",
+    f"--config.retrain.genotype={run}",
+    'algo.name = "amended"',
+    "Norms of the two terms",
+    "Cosine to the implicit gradient",
+  ):
+    assert words in found.text, words
+  assert "What is missing" not in found.text
+  assert "collapsed" not in found.text
+  assert not (run / "report.html.partial").exists()
+  # What is printed can be pasted back.
+  text = re.search(r"Genotype\(.*?range\(2, 6\)\)", found.text, re.S)[0]
+  result = json.loads((run / "result.json").read_text())
+  assert genotype_lib.parse(text) == genotype_lib.parse(result["genotype"])
+
+
+def test_page_is_self_contained(tmp_path):
+  found = page_of(make_search(tmp_path / "run"))
+  assert found.links
+  assert all(link.startswith(("#", "data:image/")) for link in found.links)
+  targets = {link[1:] for link in found.links if link.startswith("#")}
+  assert targets <= set(found.ids)
+  assert len(found.ids) == len(set(found.ids))
+  text = (tmp_path / "run" / "report.html").read_text()
+  assert "<script" not in text
+  assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_report_is_reproducible(tmp_path):
+  run = make_search(tmp_path / "run")
+  assert report.write([run]).read_text() == report.write([run]).read_text()
+
+
+def test_collapse_is_called_by_its_name(tmp_path):
+  run = make_search(tmp_path / "run", skip=3.0)
+  assert "has collapsed to skip connections" in page_of(run).text
+
+
+@pytest.mark.parametrize("name", ["DARTS_V2", "GDAS_F1", "NASNet"])
+def test_retrain_report(tmp_path, name):
+  found = page_of(make_retrain(tmp_path / "run", name))
+  assert "Retraining on cifar10" in found.text
+  assert "97.24%" in found.text
+  assert "Architecture weights" not in found.text
+  assert "What is missing" not in found.text
+  assert ("fixed, as in GDAS" in found.text) == (name == "GDAS_F1")
+
+
+def test_comparison(tmp_path):
+  runs = [make_search(tmp_path / f"run{i}", seed=i) for i in range(2)]
+  runs.append(make_retrain(tmp_path / "trained"))
+  found = page_of(*runs, out=tmp_path / "all.html")
+  assert "3 runs compared" in found.text
+  assert "2 seeds: validation accuracy" in found.text
+  assert "±" in found.text
+  for name in ("run0", "run1", "trained"):
+    assert f"Cells of {name}" in found.text
+
+
+def test_same_names_are_told_apart(tmp_path):
+  runs = [make_retrain(tmp_path / side / "run") for side in "ab"]
+  found = page_of(*runs, out=tmp_path / "all.html")
+  assert all(f"Cells of {run}" in found.text for run in runs)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "config.json",
+    "run.json",
+    "metrics.jsonl",
+    "arch.jsonl",
+    "genotypes.jsonl",
+    "result.json",
+  ],
+)
+def test_missing_file_is_named(tmp_path, name):
+  run = make_search(tmp_path / "run")
+  (run / name).unlink()
+  found = page_of(run)
+  assert f"There is no {name}" in found.text
+
+
+def test_killed_run(tmp_path):
+  run = make_search(tmp_path / "run")
+  whole = len(records.read(run).metrics)
+  for path in [*run.glob("*.jsonl"), *run.glob("*.json")]:
+    path.write_bytes(path.read_bytes()[:-30])
+  assert len(records.read(run).metrics) == whole - 1
+  found = page_of(run)
+  assert "The last line of metrics.jsonl is half-written" in found.text
+  assert "result.json cannot be read" in found.text
+  assert "Normal cell" in found.text
+
+
+def test_empty_files(tmp_path):
+  run = make_search(tmp_path / "run")
+  for path in [*run.glob("*.jsonl"), *run.glob("*.json")]:
+    path.write_bytes(b"")
+  assert "no genotype was written yet" in page_of(run).text
+
+
+def test_strange_lines_are_survived(tmp_path):
+  run = make_search(tmp_path / "run")
+  with open(run / "metrics.jsonl", "a") as file:
+    file.write(
+      '{"kind": "step", "step": 90, "epoch": 4.5, "train_loss": NaN}\n'
+    )
+    file.write('{"kind": "step", "step": null, "train_loss": "x"}\n[1, 2]\n7\n')
+  with open(run / "arch.jsonl", "a") as file:
+    file.write('{"epoch": 5, "step": 99, "weights": {"normal": [[1, 2]]}}\n')
+  found = page_of(run)
+  assert "2 lines of metrics.jsonl are unreadable" in found.text
+  assert "normal: unreadable weights" in found.text
+  assert "Reduction cell" in found.text
+
+
+def test_pruned_operators_leave_gaps(tmp_path):
+  run = make_search(tmp_path / "run")
+  lines = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
+  for line in lines[2:]:
+    line["ops"] = line["ops"][:5]
+    rows = line["weights"]
+    line["weights"] = {c: [row[:5] for row in rows[c]] for c in rows}
+  write_lines(run / "arch.jsonl", lines)
+  assert "unreadable" not in page_of(run).text
+
+
+def test_text_is_escaped(tmp_path):
+  run = make_search(tmp_path / "<b>&run")
+  config = json.loads((run / "config.json").read_text())
+  config["data"]["name"] = "<script>alert(1)</script>"
+  config["seed"] = "<img>"
+  write_json(run / "config.json", config)
+  machine = {"command": "<img src=x>", "device": "<i>", "started": "<b>"}
+  write_json(run / "run.json", machine)
+  report.write([run, make_retrain(tmp_path / "t")], tmp_path / "c.html")
+  for path in (report.write([run]), tmp_path / "c.html"):
+    text = path.read_text()
+    Page(text)
+    assert not re.search(r"<(script|img|b>|i>)", text)
+
+
+@pytest.mark.parametrize("kind", ["absent", "file", "empty"])
+def test_no_run(tmp_path, kind, capsys):
+  path = tmp_path / "there"
+  if kind == "file":
+    path.write_text("x")
+  if kind == "empty":
+    path.mkdir()
+  with pytest.raises(
+    ValueError, match="Expected the workdir .* got .*--workdir"
+  ):
+    report.write([path])
+  assert report.main([str(path)]) == 2
+  assert "Expected the workdir" in capsys.readouterr().err
+
+
+def test_command_line(tmp_path, capsys):
+  run = make_retrain(tmp_path / "run")
+  assert report.main([str(run)]) == 0
+  assert capsys.readouterr().out.strip() == str(run / "report.html")
+  out = tmp_path / "new" / "page.html"
+  assert report.main([str(run), "--out", str(out)]) == 0
+  assert out.exists()
+
+
+def test_importing_is_cheap():
+  code = "import sys, jnas.runs.report; print('matplotlib' in sys.modules)"
+  out = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert out.stdout.strip() == "False"
+
+
+def test_uniform_weights_are_told_apart(tmp_path):
+  """After a short search all weights are 1 / O in the first two digits."""
+  run = make_search(tmp_path / "run")
+  lines = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
+  for line in lines:
+    rows = line["weights"]["normal"]
+    line["weights"] = {"normal": [[0.124] * 7 + [0.132] for _ in rows]}
+  write_lines(run / "arch.jsonl", lines)
+  found = page_of(run).text
+  assert "weight  0.124" in found
+  assert "0.132" in found
