@@ -389,6 +389,9 @@ def _cross_problems(flat: dict[str, Any]) -> list[str]:
       "algo.form: finite_difference exists for algo.hypergrad unrolled and "
       f"amended, not for {hypergrad}; use exact"
     )
+  if flat["task"] == "search" and flat["space.cells"] < 3:
+    few = flat["space.cells"]
+    problems.append(f"space.cells: a search needs 3 or more, got {few}")
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(
       "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "

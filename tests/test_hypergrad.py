@@ -1,4 +1,4 @@
-"""Hypergradients against closed forms, differences and the papers' toys."""
+"""Hypergradients: closed forms, difference quotients, replicas."""
 
 import functools
 from typing import NamedTuple
@@ -134,7 +134,6 @@ def closed_form(name, problem, w, a, buffer):
 def estimate(name, train, valid, w, alpha, virtual, mean=hypergrad.identity):
   args, cg = (train, valid, w, alpha), solve.conjugate_gradients
   implicit = functools.partial(hypergrad.implicit, *args, mean=mean)
-  unroll = dict(unroll=True)
   match name:
     case "first_order":
       return hypergrad.first_order(*args, mean=mean)
@@ -147,14 +146,14 @@ def estimate(name, train, valid, w, alpha, virtual, mean=hypergrad.identity):
     case "unrolled_difference":
       return hypergrad.unrolled_difference(*args, virtual=virtual, mean=mean)
     case "implicit_cg":
-      return implicit(solve=functools.partial(cg, steps=8, **unroll))
+      return implicit(solve=functools.partial(cg, steps=8))
     case "implicit_cg_damped":
       return implicit(
-        solve=functools.partial(cg, steps=8, damping=0.3, **unroll)
+        solve=functools.partial(cg, steps=8, damping=0.3)
       )
     case "implicit_neumann":
       form = functools.partial(
-        solve.neumann, steps=5, scale=0.4, damping=0.3, **unroll
+        solve.neumann, steps=5, scale=0.4, damping=0.3
       )
       return implicit(solve=form)
 
@@ -227,79 +226,6 @@ def test_direct_dependence_of_training_on_alpha_does_not_matter(
   np.testing.assert_allclose(
     flat(one.gradient), flat(other.gradient), atol=1e-9
   )
-
-
-# Appendix A.2 of Amended DARTS, and figure 2 of DARTS.
-
-
-def toy_train(w, alpha):
-  return (w * 1.0 - alpha) ** 2
-
-
-def toy_valid(w, alpha):
-  return (w * 2.0 - alpha) ** 2
-
-
-@pytest.mark.parametrize("alpha", (-1.5, 0.25, 3.0))
-def test_the_toy_of_appendix_a2_at_the_optimal_weights(alpha):
-  args = toy_train, toy_valid, jnp.float64(alpha), jnp.float64(alpha)
-  form = functools.partial(solve.conjugate_gradients, steps=1)
-  found = hypergrad.implicit(*args, solve=form)
-  assert float(found.first) == -2 * alpha
-  assert float(found.second) == 4 * alpha
-  assert float(found.gradient) == 2 * alpha
-  # g1 - eta A H v = -2 alpha - eta (-2) (2) (4 alpha).
-  assert float(hypergrad.amended(*args, eta=0.5).gradient) == 6 * alpha
-
-
-@pytest.mark.parametrize(
-  ("eta", "sign"), ((0.0, -1), (0.1, -1), (0.124, -1), (0.126, 1), (0.5, 1))
-)
-def test_the_toy_of_appendix_a2_runs_away_without_the_amended_term(eta, sign):
-  # Both steps see the factor 2w - alpha; alpha is stable where the
-  # coefficient 16 eta - 2 of it is positive, so from eta = 1/8.
-  def step(carry, _):
-    w, alpha = carry
-    found = hypergrad.amended(toy_train, toy_valid, w, alpha, eta=eta)
-    alpha -= 0.02 * found.gradient
-    w -= 0.1 * jax.grad(toy_train)(w, alpha)
-    return (w, alpha), jnp.abs(alpha)
-
-  start = jnp.float64(0.5), jnp.float64(2.0)
-  (w, alpha), path = jax.lax.scan(step, start, length=4000)
-  assert np.all(sign * np.diff(path[200::200]) < 0)
-  if eta == 0:
-    assert path[-1] > 1e6
-  if eta == 0.5:
-    assert path[-1] < 1e-12 and abs(w) < 1e-12
-
-
-@pytest.mark.parametrize(("xi", "end"), ((0.0, 2.0), (0.5, 1.0)))
-def test_the_toy_of_darts_figure_2(xi, end):
-  def train(w, alpha):
-    return w**2 - 2 * alpha * w + alpha**2
-
-  def valid(w, alpha):
-    return alpha * w - 2 * alpha + 1
-
-  def gradient(w, alpha):
-    return hypergrad.unrolled(
-      train, valid, w, alpha, virtual=lambda w, g: w - xi * g
-    ).gradient
-
-  for w, alpha in np.random.default_rng(0).normal(size=(5, 2)):
-    closed = (w - xi * (2 * w - 2 * alpha) - 2) + 2 * xi * alpha
-    found = gradient(jnp.float64(w), jnp.float64(alpha))
-    np.testing.assert_allclose(found, closed, rtol=1e-12)
-
-  def step(carry, _):
-    w, alpha = carry
-    alpha -= 0.05 * gradient(w, alpha)
-    return (w - 0.05 * jax.grad(train)(w, alpha), alpha), None
-
-  start = jnp.float64(-2.0), jnp.float64(2.0)
-  (w, alpha), _ = jax.lax.scan(step, start, length=2000)
-  np.testing.assert_allclose((alpha, w), end, atol=1e-8)
 
 
 # A smooth network: difference quotients, and batches over replicas.

@@ -75,7 +75,8 @@ class Stub:
 
 def test_the_objective_is_both_losses_with_smoothing_and_statistics():
   rng = np.random.default_rng(0)
-  x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((8, 4), (4, 3)))
+  x = jnp.asarray(rng.normal(size=(8, 4)), jnp.float32)
+  w = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
   y = jnp.asarray(rng.integers(3, size=8))
   ones = keys.per_example(keys.stream(0, "paths"), jnp.arange(8))
   batch = losses.Batch(x, y, ones)

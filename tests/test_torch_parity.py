@@ -19,11 +19,12 @@ from jnas.spaces import cnn, spec  # noqa: E402
 from jnas.training import losses, optim, state, steps  # noqa: E402
 
 CLASSES = 5
-# Name, operators, cells, nodes, image. Four cells end in a normal one behind a
-# reduction; the other image is not square, and its last features are odd.
+# Operators, cells, nodes, image. Four cells end in a normal one behind a
+# reduction; the images that are not square end in features of an odd size.
 NETS = {
-  "s1": (spec.S1, 3, 3, (8, 8)),
-  "s3": (spec.S3, 4, 4, (8, 12)),
+  "s1": (spec.S1, 3, 3, (8, 12)),
+  "s3": (spec.S3, 4, 3, (8, 8)),
+  "tiny": (spec.S3, 3, 2, (12, 8)),
 }
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
 
@@ -39,25 +40,29 @@ class Pair(NamedTuple):
   model: torch_darts.Supernet
 
 
-def make(name: str, dtype: Any, seed: int = 0) -> Pair:
+def make(name: str, dtype: Any) -> Pair:
   ops, cells, nodes, size = NETS[name]
   shape = dict(cells=cells, width=4, classes=CLASSES, nodes=nodes)
   described = spec.supernet(ops, **shape)
   network = cnn.Network(described)
-  key = jax.random.key(seed)
-  drawn = network.init(key, jnp.zeros((1, *size, 3)), train=False)
-  draw = np.random.default_rng(seed)
+  shapes = jax.eval_shape(
+    lambda key: network.init(key, jnp.zeros((1, *size, 3)), train=False),
+    jax.random.key(0),
+  )
+  draw = np.random.default_rng(0)
 
-  def some(leaf, scale=0.0):
-    # Scales are one and shifts zero at first, which would hide a mistake.
-    return jnp.asarray(leaf + scale * draw.normal(size=leaf.shape), dtype)
+  def some(leaf):
+    # No parameter is one or zero, which would hide a mistake.
+    return jnp.asarray(0.3 * draw.normal(size=leaf.shape), dtype)
 
-  params = jax.tree.map(some, drawn["params"])
-  params["stem_norm"] = {
-    k: some(v, 0.3) for k, v in params["stem_norm"].items()
+  params = jax.tree.map(some, shapes["params"])
+  stats = jax.tree.map(
+    lambda leaf: jnp.ones(leaf.shape, dtype), shapes["batch_stats"]
+  )
+  arch = {
+    k: jnp.asarray(draw.normal(size=cell.shape), dtype)
+    for k, cell in described.searched
   }
-  stats = jax.tree.map(some, drawn["batch_stats"])
-  arch = {k: some(np.zeros(c.shape), 1.0) for k, c in described.searched}
   model = torch_darts.build(ops, **shape).to(_torch(dtype))
   copy_weights.copy(model, described, params, arch)
   return Pair(described, network, params, stats, arch, model)
@@ -79,39 +84,38 @@ def placed(
   return torch_darts.place(search, x.copy(), np.array(examples.y))
 
 
-def objective(pair: Pair, examples: losses.Batch) -> Any:
+def evaluate(pair: Pair, examples: losses.Batch) -> Any:
   """Logits, loss, and its gradients, as `jnas` has them."""
   relax = softmax_relaxation(pair.spec)
-  network = losses.classification(pair.network)
 
-  @jax.jit
-  def evaluate(params, stats, arch, examples):
-    def loss(params, arch):
-      return network(params, stats, relax(arch, None), examples, None)[0]
-
-    logits, _ = pair.network.apply(
+  def loss(params, arch, stats, examples):
+    (logits, _), _ = pair.network.apply(
       {"params": params, "batch_stats": stats},
       examples.x,
       relax(arch, None),
       train=True,
       mutable=["batch_stats"],
-    )[0]
-    return logits, *jax.value_and_grad(loss, (0, 1))(params, arch)
+    )
+    return losses.cross_entropy(logits, examples.y).mean(), logits
 
-  return evaluate(pair.params, pair.stats, pair.arch, examples)
+  both = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+  (value, logits), gradients = both(
+    pair.params, pair.arch, pair.stats, examples
+  )
+  return logits, value, gradients
 
 
-def largest(got: Any, expected: Any) -> float:
-  """The largest difference, as a share of the largest entry expected."""
+def apart(got: Any, expected: Any) -> float:
+  """The largest difference; of large entries, as a share of the largest."""
   got, expected = np.asarray(got), np.asarray(expected)
-  return float(np.abs(got - expected).max() / np.abs(expected).max())
+  return float(np.abs(got - expected).max() / max(1, np.abs(expected).max()))
 
 
-def compare(name: str, dtype: Any) -> dict[str, float]:
-  """For each quantity, how far the two libraries are apart."""
+def compare(name: str, dtype: Any) -> tuple[dict[str, float], ...]:
+  """For each quantity, how far the two are apart, and how large it is."""
   pair = make(name, dtype)
   examples = batch(name, dtype, 1)
-  logits, loss, (weights, alpha) = objective(pair, examples)
+  logits, loss, (weights, alpha) = evaluate(pair, examples)
   search = torch_darts.prepare(pair.model)
   x, y = placed(search, examples)
   scores = pair.model(x)
@@ -120,20 +124,21 @@ def compare(name: str, dtype: Any) -> dict[str, float]:
   # The gradients of jnas take the places of the weights in another model.
   expected = copy.deepcopy(pair.model)
   copy_weights.copy(expected, pair.spec, weights, alpha)
-  errors = {
-    "logits": largest(scores.detach(), logits),
-    "loss": largest(value.detach(), loss),
-  }
-  for kind, parameter in expected.alphas.items():
-    errors[f"alpha of {kind}"] = largest(
-      pair.model.alphas[kind].grad, parameter.detach()
-    )
   got = torch.cat([p.grad.flatten() for p in pair.model.weights()])
   wanted = torch.cat([p.detach().flatten() for p in expected.weights()])
-  errors["weights"] = largest(got, wanted)
-  errors["norm of weights"] = largest(got.norm(), wanted.norm())
-  assert got.norm() > 1e-2  # there is something to compare
-  return errors
+  pairs = {
+    "logits": (scores.detach(), logits),
+    "loss": (value.detach(), loss),
+    "weights": (got, wanted),
+    "norm of weights": (got.norm(), wanted.norm()),
+  }
+  for kind, parameter in expected.alphas.items():
+    both = (pair.model.alphas[kind].grad, parameter.detach())
+    pairs[f"alpha of {kind}"] = both
+  return (
+    {key: apart(*both) for key, both in pairs.items()},
+    {k: float(np.abs(np.asarray(b)).max()) for k, (_, b) in pairs.items()},
+  )
 
 
 def _torch(dtype: Any) -> torch.dtype:
@@ -141,25 +146,26 @@ def _torch(dtype: Any) -> torch.dtype:
 
 
 def check(name: str, dtype: Any) -> None:
-  errors = compare(name, dtype)
+  errors, sizes = compare(name, dtype)
   limit = TOLERANCE[dtype]
   assert {k: v for k, v in errors.items() if not v <= limit} == {}
+  # Far below what is compared.
+  assert min(sizes.values()) > 1000 * limit
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_float32(name: str) -> None:
-  check(name, np.float32)
+def test_float32() -> None:
+  check("s1", np.float32)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", ["s1", "s3"])
 def test_float64(name: str, x64: None) -> None:
   check(name, np.float64)
 
 
 def test_two_search_steps(x64: None) -> None:
   """Clipping, decay, momentum, Adam and the order of the two updates."""
-  dtype, limit = np.float64, TOLERANCE[np.float64]
-  pair = make("s3", dtype)
+  dtype = np.float64
+  pair = make("tiny", dtype)
   search = torch_darts.prepare(pair.model, clip=0.5)
   weights = optim.sgd(lambda _: 0.025, momentum=0.9, decay=3e-4, clip=0.5)
   alpha = optim.adam(3e-4, b1=0.5, b2=0.999, decay=1e-3)
@@ -184,29 +190,30 @@ def test_two_search_steps(x64: None) -> None:
     sums=state.zero_sums(),
   )
   for number in range(2):
-    train = batch("s3", dtype, 2 * number)
-    valid = batch("s3", dtype, 2 * number + 1)
+    train = batch("tiny", dtype, 2 * number)
+    valid = batch("tiny", dtype, 2 * number + 1)
     now, metrics = step(now, train, valid)
     fitted, held_out = torch_darts.search_step(
       search, placed(search, train), placed(search, valid)
     )
-    assert largest(held_out, metrics["valid_loss"]) < limit
-    assert largest(fitted, metrics["train_loss"]) < limit
+    # PyTorch clips to max / (norm + 1e-6), optax to max / norm.
+    assert apart(held_out, metrics["valid_loss"]) < 1e-8
+    assert apart(fitted, metrics["train_loss"]) < 1e-8
   expected = copy.deepcopy(pair.model)
   copy_weights.copy(expected, pair.spec, now.weights, now.arch)
-  moved = copy.deepcopy(pair.model)
-  copy_weights.copy(moved, pair.spec, pair.params, pair.arch)
+  before = copy.deepcopy(pair.model)
+  copy_weights.copy(before, pair.spec, pair.params, pair.arch)
   for name, value in expected.named_parameters():
-    start = moved.get_parameter(name).detach()
-    got = pair.model.get_parameter(name).detach()
-    # Clipping in PyTorch divides by the norm plus 1e-6: a share of 1e-6.
-    assert largest(got - start, value.detach() - start) < 1e-5, name
+    start = before.get_parameter(name).detach()
+    step = (value.detach() - start).abs().max()
+    wrong = (pair.model.get_parameter(name).detach() - value.detach()).abs()
+    assert wrong.max() < 1e-5 * step, name
 
 
 def test_places_without_a_match_are_named() -> None:
-  pair = make("s3", np.float32)
+  pair = make("tiny", np.float32)
   other = torch_darts.build(
-    spec.S3, cells=4, width=8, classes=CLASSES, nodes=4
+    spec.S3, cells=3, width=8, classes=CLASSES, nodes=2
   )
   with pytest.raises(ValueError, match="classifier.weight"):
     copy_weights.copy(other, pair.spec, pair.params)

@@ -98,6 +98,22 @@ def network(config: ml_collections.ConfigDict, spec: Spec) -> cnn.Network:
   )
 
 
+def variables(
+  config: ml_collections.ConfigDict,
+  network: cnn.Network,
+  data: sources.ImageData,
+  edge_weights: Any = None,
+) -> Any:
+  """The first parameters and batch statistics.
+
+  Nothing but the parameters is computed, one array after the other: one
+  program that draws all of them takes minutes to compile.
+  """
+  shape = (1, *data.train_x.shape[1:])
+  x = jax.ShapeDtypeStruct(shape, np.float32)
+  return network.lazy_init(key(config, "weights"), x, edge_weights, train=False)
+
+
 def objective(
   config: ml_collections.ConfigDict, network: cnn.Network
 ) -> losses.Objective:

@@ -97,8 +97,7 @@ def build_plan(
   optimizer = build.weights_optimizer(config, learning_rate)
 
   def init() -> State:
-    x = jnp.zeros((1, *data.train_x.shape[1:]), jnp.float32)
-    variables = network.init(build.key(config, "weights"), x, train=False)
+    variables = build.variables(config, network, data)
     weights = variables["params"]
     return State(
       step=jnp.int32(0),
@@ -127,7 +126,7 @@ def build_plan(
   return session.Plan(
     title=f"retraining on {config.data.name}",
     clock=clock,
-    init=jax.jit(init),
+    init=init,
     steps={"train": step},
     which=lambda at: ("train", clock.total - at),
     splits=(train,),

@@ -197,7 +197,7 @@ def build_plan(
   return session.Plan(
     title=f"{config.algo.name} on {config.data.name}",
     clock=clock,
-    init=jax.jit(init),
+    init=init,
     steps={"full": step(warm=False), "warm": step(warm=True)},
     which=which,
     splits=splits,

@@ -112,8 +112,7 @@ def execute(
     Writer(folder, config.log.tensorboard and primary) as writer,
     Stop() as stop,
   ):
-    abstract = jax.eval_shape(plan.init)
-    found = saved.restore_latest(lambda meta: abstract)
+    found = saved.restore_latest(lambda meta: jax.eval_shape(plan.init))
     start, state, meta = found or (0, plan.init(), {"seconds": 0.0})
     writer.rewind(start if found else -1)
     record = machine.describe() | {"task": config.task, "started": time.time()}
@@ -136,7 +135,7 @@ def execute(
           parallel.replicate(state, mesh),
           start=start,
           total=plan.clock.total,
-          hooks=session.hooks(),
+          hooks=session.hooks,
           advance=session.advance,
           write=session.write,
           stopping=lambda: stop.requested,
@@ -169,13 +168,15 @@ class _Session:
     self.mark, self.steps_since = time.monotonic(), 0
     self.epoch_seconds = 0.0
     self.last: dict[str, float] = {}
-
-  def hooks(self) -> list[loop.Hook]:
-    log, clock = self.config.log, self.plan.clock
-    return [
+    self.shown: dict[str, float] = {}
+    evaluate, save = (
+      plan.clock.steps(text) for text in (config.log.evaluate, config.log.save)
+    )
+    self.evaluation = loop.Hook(evaluate, self.evaluate)
+    self.hooks = [
       loop.Hook(self.every, self.flush, on_stop=True),
-      loop.Hook(clock.steps(log.evaluate), self.evaluate),
-      loop.Hook(clock.steps(log.save), self.save, on_stop=True),
+      self.evaluation,
+      loop.Hook(save, self.save, on_stop=True),
     ]
 
   def advance(self, state: State, step: int, most: int):
@@ -234,11 +235,12 @@ class _Session:
             "images_per_second": self.config.train.batch / seconds,
           }
           self.writer.write("step", at, at / self.plan.clock.per_epoch, values)
-          self.progress.update(
-            at,
-            train_loss=values["train_loss"],
-            images_per_second=values["images_per_second"],
-          )
+          self.shown |= {
+            name: values[name] for name in ("train_loss", "images_per_second")
+          }
+          # At an evaluation its numbers are waited for.
+          if not loop.due(self.evaluation, at, self.plan.clock.total):
+            self.progress.update(at, **self.shown)
     return state
 
   def evaluate(self, state: State, step: int) -> State:
@@ -259,8 +261,8 @@ class _Session:
     }
     self.epoch_seconds = 0.0
     self.writer.write("epoch", step, epoch, values)
-    shown = {k: v for k, v in self.last.items() if k.endswith("accuracy")}
-    self.progress.update(step, **shown)
+    accuracies = {k: v for k, v in self.last.items() if k.endswith("accuracy")}
+    self.progress.update(step, **self.shown | accuracies)
     return state._replace(sums=parallel.replicate(zero_sums(), self.mesh))
 
   def save(self, state: State, step: int) -> State:

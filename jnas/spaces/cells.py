@@ -68,6 +68,12 @@ class SearchCell(nn.Module):
       rows = [e for e in rows if cell.kept[e]]
       if not rows:
         continue
+      if states[source] is None:
+        raise ValueError(
+          f"node {source} of a cell has no operator on any edge that enters it "
+          f"(edges {cell.edges}, kept {cell.kept}); keep one, or none that "
+          "leaves the node"
+        )
       index = jnp.asarray(rows)
       fan = Fan(
         names=cell.ops,
@@ -86,6 +92,12 @@ class SearchCell(nn.Module):
       for row, y in zip(rows, outputs, strict=True):
         target = cell.edges[row][1]
         states[target] = y if states[target] is None else states[target] + y
+    missing = [i for i in cell.concat if states[i] is None]
+    if missing:
+      raise ValueError(
+        f"nodes {missing} are part of a cell's output but have no operator on "
+        f"any edge that enters them (edges {cell.edges}, kept {cell.kept})"
+      )
     return jnp.concatenate([states[i] for i in cell.concat], -1)
 
 

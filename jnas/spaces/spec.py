@@ -216,6 +216,6 @@ def _discrete(pairs, concat) -> Cell | None:
   return Cell(
     ops=tuple(dict.fromkeys(op for op, _ in pairs)),
     edges=tuple((source, 2 + i // 2) for i, (_, source) in enumerate(pairs)),
-    kept=tuple((op,) for op, _ in pairs),
+    kept=tuple(() if op == "none" else (op,) for op, _ in pairs),
     concat=tuple(concat),
   )
