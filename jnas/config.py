@@ -9,7 +9,6 @@ import ast
 from collections.abc import Mapping, Sequence
 import difflib
 import importlib.util
-import json
 import math
 import pathlib
 import re
@@ -192,11 +191,6 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
 def validate(config: ml_collections.ConfigDict) -> None:
   """Returns nothing; raises one ValueError that names all impossible values."""
   _complain(_problems(config))
-
-
-def to_json(config: ml_collections.ConfigDict) -> str:
-  """Returns the config as nested JSON text; equal configs give equal text."""
-  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
 def _complain(problems: Sequence[str]) -> None:
@@ -389,8 +383,8 @@ def _cross_problems(flat: dict[str, Any]) -> list[str]:
       "algo.form: finite_difference exists for algo.hypergrad unrolled and "
       f"amended, not for {hypergrad}; use exact"
     )
-  if flat["task"] == "search" and flat["space.cells"] < 3:
-    few = flat["space.cells"]
+  few = flat["space.cells"]
+  if flat["task"] == "search" and 0 < few < 3:
     problems.append(f"space.cells: a search needs 3 or more, got {few}")
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(

@@ -229,6 +229,12 @@ def implicit(
   return _total(loss, first, jax.tree.map(jnp.negative, second))
 
 
+def _step(epsilon: float, direction: Tree) -> Array:
+  """epsilon / ||direction||; epsilon where there is no direction to step in."""
+  length = norm(direction)
+  return epsilon / jnp.where(length > 0, length, 1)
+
+
 def amended_difference(
   train: Loss,
   valid: Loss,
@@ -255,7 +261,7 @@ def amended_difference(
     mean: average over replicas.
   """
   loss, v, first = _valid(valid, w, alpha, mean)
-  step = epsilon / norm(v)
+  step = _step(epsilon, v)
   up, down = (
     weights_gradient(train, add_scaled(w, s * step, v), alpha, mean)
     for s in (1, -1)
@@ -300,7 +306,7 @@ def unrolled_difference(
   stepped, pull = jax.vjp(functools.partial(virtual, w), gradient)
   loss, v, first = _valid(valid, stepped, alpha, mean)
   (u,) = pull(v)
-  step = epsilon / norm(u)
+  step = _step(epsilon, u)
   up, down = (
     mean(jax.grad(train, argnums=1)(add_scaled(w, s * step, u), alpha))
     for s in (1, -1)

@@ -1,6 +1,5 @@
 """Config files, overrides, durations, and what is said when they are wrong."""
 
-import json
 import pathlib
 import re
 
@@ -60,9 +59,7 @@ def test_the_first_argument_is_the_default():
   for name in ("amended_darts.py:s1", "darts.py:first", "retrain.py:cifar10"):
     path, _, _ = str(CONFIGS / name).rpartition(":")
     explicit = config_lib.load(str(CONFIGS / name))
-    assert config_lib.to_json(config_lib.load(path)) == config_lib.to_json(
-      explicit
-    )
+    assert config_lib.load(path).to_dict() == explicit.to_dict()
 
 
 def test_amended_darts_is_the_setting_of_the_paper():
@@ -267,11 +264,3 @@ def test_duration_that_is_none(text):
 def test_percentage_of_nothing():
   with pytest.raises(ValueError, match="nothing to take it of"):
     config_lib.duration("10 %", steps_per_epoch=50)
-
-
-def test_json_holds_every_field_and_is_the_same_for_the_same_config():
-  first, second = config_lib.load(AMENDED), config_lib.load(AMENDED)
-  assert config_lib.to_json(first) == config_lib.to_json(second)
-  assert json.loads(config_lib.to_json(first)) == first.to_dict()
-  second.seed = 1
-  assert config_lib.to_json(first) != config_lib.to_json(second)

@@ -38,6 +38,23 @@ class Clock(NamedTuple):
     return config_lib.duration(text, self.per_epoch, self.total)
 
 
+def load(config: ml_collections.ConfigDict) -> sources.ImageData:
+  """The data set of a config.
+
+  Raises:
+    ValueError, FileNotFoundError: it cannot be had; the message says which
+      fields name it.
+  """
+  name, path = config.data.name, config.data.path
+  try:
+    return sources.load(name, path, config.data.limit)
+  except (ValueError, FileNotFoundError) as error:
+    raise type(error)(
+      f"data.name={name!r}, data.path={path!r}: {error}\n"
+      "Both are fields: --config.data.name=... --config.data.path=..."
+    ) from error
+
+
 def clock(config: ml_collections.ConfigDict, size: int) -> Clock:
   """The clock of a run on `size` training examples.
 

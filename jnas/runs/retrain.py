@@ -42,8 +42,8 @@ def run(
   # a resumed run cannot change its network under way.
   config = config.copy_and_resolve_references()
   config.retrain.genotype = genotype_lib.format_text(found)
-  session.claim(config, workdir)
-  data = sources.load(config.data.name, config.data.path, config.data.limit)
+  session.check_workdir(config, workdir)
+  data = build.load(config)
   mesh = parallel.mesh()
   splits = build.on_devices(
     mesh, (data.train_x, data.train_y), (data.test_x, data.test_y)
@@ -55,18 +55,16 @@ def run(
     classes=len(data.classes),
     auxiliary=config.train.auxiliary > 0,
   )
-  with Writer(workdir) as writer:
-    writer.put(
-      "genotype.json",
-      {
-        "genotype": genotype_lib.to_json(found),
-        "text": config.retrain.genotype,
-        "step": 0,
-        "epoch": 0,
-      },
-    )
   plan = build_plan(config, data, mesh, spec, splits)
-  state, numbers = session.execute(plan, config, workdir, mesh)
+  record = {
+    "genotype": genotype_lib.to_json(found),
+    "text": config.retrain.genotype,
+    "step": 0,
+    "epoch": 0,
+  }
+  state, numbers = session.execute(
+    plan, config, workdir, mesh, {"genotype.json": record}
+  )
   result = {
     "task": "retrain",
     "genotype": config.retrain.genotype,

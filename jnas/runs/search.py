@@ -46,8 +46,8 @@ def run(
       do not fit; the directory belongs to another run; or a metric became NaN.
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
-  session.claim(config, workdir)
-  data = sources.load(config.data.name, config.data.path, config.data.limit)
+  session.check_workdir(config, workdir)
+  data = build.load(config)
   mesh = parallel.mesh()
   first, second = sources.split(data.train_y, config.data.share, config.seed)
   train, valid = build.on_devices(
@@ -65,8 +65,7 @@ def run(
   algorithm = build_algorithm(config, spec)
   plan = build_plan(config, data, mesh, spec, algorithm, (train, valid))
   state, numbers = session.execute(plan, config, workdir, mesh)
-  weights = edge_weights(algorithm, state)
-  found = algorithm.derive(weights)
+  found = algorithm.derive(relaxed(algorithm)(state))
   result = {
     "task": "search",
     "genotype": genotype_lib.format_text(found),
@@ -106,13 +105,12 @@ def build_estimator(
   )
 
 
-def edge_weights(
-  algorithm: base.Algorithm, state: State
-) -> dict[str, np.ndarray]:
-  """The relaxed weights at a state, on the host."""
-  return jax.device_get(
-    dict(jax.jit(lambda arch: algorithm.relax(arch, None))(state.arch))
-  )
+def relaxed(
+  algorithm: base.Algorithm,
+) -> Callable[[State], dict[str, np.ndarray]]:
+  """A function state -> the relaxed weights, on the host."""
+  compiled = jax.jit(lambda arch: dict(algorithm.relax(arch, None)))
+  return lambda state: jax.device_get(compiled(state.arch))
 
 
 def build_plan(
@@ -181,9 +179,10 @@ def build_plan(
     config, algorithm, objective, draw, virtual, drop, mesh
   )
   period = clock.steps(config.algo.diagnose)
+  weights_at = relaxed(algorithm)
 
   def evaluate(state: State, at: int, writer: Writer) -> dict[str, float]:
-    weights = edge_weights(algorithm, state)
+    weights = weights_at(state)
     values = {
       f"valid_{name}": value
       for name, value in measure(state, weights, splits[1]).items()

@@ -49,11 +49,13 @@ class Plan(NamedTuple):
   meta: Mapping[str, Any]
 
 
-def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Makes the working directory of this config, or finds it as it was left.
+def check_workdir(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+  """Returns if this config may run in the directory, from its start or on.
 
   Raises:
-    ValueError: it belongs to a run with another configuration.
+    ValueError: it belongs to a run with another configuration, or to no run.
   """
   path = workdir / "config.json"
   if path.exists():
@@ -84,8 +86,6 @@ def claim(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       f"{workdir} is not empty and holds no run (there is no config.json); "
       "choose another --workdir"
     )
-  workdir.mkdir(parents=True, exist_ok=True)
-  path.write_text(config_lib.to_json(config))
 
 
 def execute(
@@ -93,8 +93,16 @@ def execute(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   mesh: Mesh,
+  files: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[State, dict[str, Any]]:
   """Runs a plan to its end from the last checkpoint there is.
+
+  Args:
+    plan: what to run.
+    config: as `check_workdir` has accepted it.
+    workdir: where everything is written; made if it is not there.
+    mesh: the devices.
+    files: JSON records to write before the first step, by file name.
 
   Returns:
     The last state, and the numbers of the last evaluation with `seconds`, the
@@ -115,6 +123,9 @@ def execute(
     found = saved.restore_latest(lambda meta: jax.eval_shape(plan.init))
     start, state, meta = found or (0, plan.init(), {"seconds": 0.0})
     writer.rewind(start if found else -1)
+    records = {"config.json": config.to_dict(), **(files or {})}
+    for name, record in records.items():
+      writer.put(name, record)
     record = machine.describe() | {"task": config.task, "started": time.time()}
     if not found:
       writer.put("run.json", record)
@@ -144,9 +155,9 @@ def execute(
         raise ValueError(session.post_mortem(error)) from error
       if step < plan.clock.total:
         saved.wait()
+        done = f"after step {step}; saved" if step else "before the first step"
         progress.say(
-          f"stopped by {stop.name} after step {step}; saved. The same command "
-          "goes on from there."
+          f"stopped by {stop.name} {done}. The same command goes on from there."
         )
         raise SystemExit(TERMINATED)
     return state, session.finish()

@@ -42,10 +42,11 @@ def add(
   sums: dict[str, Array], loss: Array, accuracy: Array
 ) -> dict[str, Array]:
   """The totals with one more step in them."""
+  new = {"train_loss": loss, "train_accuracy": accuracy, "steps": 1}
+  # In the totals' own type, whatever that of the loss: a scan insists on it.
   return {
-    "train_loss": sums["train_loss"] + loss,
-    "train_accuracy": sums["train_accuracy"] + accuracy,
-    "steps": sums["steps"] + 1,
+    name: total + jnp.asarray(new[name], total.dtype)
+    for name, total in sums.items()
   }
 
 
