@@ -49,8 +49,8 @@ def entropy(weights: Array) -> Array:
 
   Zero where one operator has all the weight, log O where all weigh the same.
 
-  >>> float(entropy(jnp.array([[1.0, 0.0]]))[0])
-  0.0
+  >>> round(float(entropy(jnp.array([[0.5, 0.5]]))[0]), 4)
+  0.6931
   """
   # The logarithm's slope at zero is infinite; a weight of zero gets none.
   positive = jnp.where(weights > 0, weights, 1)
