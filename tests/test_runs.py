@@ -1,5 +1,6 @@
 """Whole runs, as processes and as calls: nothing is lost, errors are plain."""
 
+import fcntl
 import json
 import math
 import os
@@ -172,7 +173,7 @@ def test_files_of_a_run(whole):
   assert names == {
     *("config.json", "run.json", "metrics.jsonl", "genotype.json"),
     *("genotypes.jsonl", "arch.jsonl", "result.json", "checkpoints"),
-    "report.html",
+    *("report.html", ".lock"),
   }
   lines = records(whole, "metrics.jsonl")
   epochs = [line for line in lines if line["kind"] == "epoch"]
@@ -227,6 +228,14 @@ def test_nan_stops_the_run(tmp_path):
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
   with pytest.raises(ValueError, match="multiple of the 4 devices"):
     search.run(tiny("--config.train.batch=18"), tmp_path / "batch")
+
+
+def test_two_processes_do_not_share_a_directory(tmp_path):
+  (tmp_path / "run").mkdir()
+  with open(tmp_path / "run" / ".lock", "a") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match="another process is running in"):
+      search.run(tiny(), tmp_path / "run")
 
 
 def test_a_foreign_directory_is_refused(tmp_path):

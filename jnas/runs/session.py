@@ -1,6 +1,8 @@
 """What every program does: a working directory, a loop, nothing lost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import fcntl
 import json
 import pathlib
 import time
@@ -81,7 +83,9 @@ def check_workdir(
         + "\nTo go on with that run give the same configuration; to start "
         f"this one choose another --workdir, or delete {workdir}."
       )
-  elif workdir.exists() and any(workdir.iterdir()):
+  elif workdir.exists() and any(
+    child.name != ".lock" for child in workdir.iterdir()
+  ):
     raise ValueError(
       f"{workdir} is not empty and holds no run (there is no config.json); "
       "choose another --workdir"
@@ -111,11 +115,13 @@ def execute(
   Raises:
     SystemExit: with status 143, when the run was asked to stop; its state is
       saved.
-    ValueError: a metric became NaN or infinite.
+    ValueError: a metric became NaN or infinite, or another process runs in
+      the directory.
   """
   primary = jax.process_index() == 0
   folder = workdir if primary else workdir / f"process{jax.process_index()}"
   with (
+    _alone(workdir, primary),
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
     Writer(folder, config.log.tensorboard and primary) as writer,
     Stop() as stop,
@@ -163,6 +169,26 @@ def execute(
     return state, session.finish()
 
 
+@contextlib.contextmanager
+def _alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
+  """Keeps a second process of the same command out of the directory.
+
+  The lock is the operating system's: it is gone with the process, however
+  that ends.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with open(workdir / ".lock", "a") as file:
+    try:
+      if primary:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise ValueError(
+        f"another process is running in {workdir}; wait for it, stop it, or "
+        "choose another --workdir"
+      ) from error
+    yield
+
+
 class _Session:
   """The hooks of one process's part of a run, and what they share."""
 
@@ -174,7 +200,7 @@ class _Session:
     self.compiled: dict[tuple[str, int], Callable[..., Any]] = {}
     self.pending: list[tuple[int, int, Any]] = []
     self.began = time.monotonic() - seconds
-    self.compiling = self.evaluating = 0.0
+    self.compiling = 0.0
     # Time and steps since the last line, of steps alone.
     self.mark, self.steps_since = time.monotonic(), 0
     self.epoch_seconds = 0.0
@@ -263,7 +289,6 @@ class _Session:
     metrics.finite(step, values)
     self.last = dict(values)
     self.mark = time.monotonic()
-    self.evaluating += self.mark - started
     epoch = step / self.plan.clock.per_epoch
     values |= {
       "epoch_seconds": self.epoch_seconds,
