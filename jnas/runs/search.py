@@ -22,7 +22,7 @@ from jnas.runtime.writer import Writer
 from jnas.spaces import arch as arch_lib
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
-from jnas.training import optim, steps
+from jnas.training import losses, optim, steps
 from jnas.training.diagnose import implicit_cosine
 from jnas.training.state import State, zero_sums
 
@@ -207,7 +207,13 @@ def build_plan(
 
 
 def build_diagnosis(
-  config, algorithm, objective, draw, virtual, drop, mesh
+  config: ml_collections.ConfigDict,
+  algorithm: base.Algorithm,
+  objective: losses.Objective,
+  draw: steps.Draw,
+  virtual: Callable[[State], Callable[[Any, Any], Any]],
+  drop: optim.Schedule | None,
+  mesh: jax.sharding.Mesh,
 ) -> Callable[..., float]:
   """A function (state, train, valid) -> cosine_implicit.
 
