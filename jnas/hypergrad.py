@@ -150,6 +150,20 @@ def amended(
   return _total(loss, first, jax.tree.map(lambda x: -eta * x, second))
 
 
+def _after_step(
+  train: Loss, valid: Loss, w: Tree, alpha: Tree, virtual: Callable, mean: Mean
+) -> tuple[Array, Tree, Tree]:
+  """L_valid and d_alpha L_valid at w', and the vector u that A is applied to.
+
+  u is d_w' L_valid pulled back through the step to d_w L_train: -xi d_w'
+  L_valid for plain SGD.
+  """
+  gradient = weights_gradient(train, w, alpha, mean)
+  stepped, pull = jax.vjp(functools.partial(virtual, w), gradient)
+  loss, v, first = _valid(valid, stepped, alpha, mean)
+  return loss, first, pull(v)[0]
+
+
 def unrolled(
   train: Loss,
   valid: Loss,
@@ -173,10 +187,7 @@ def unrolled(
     virtual: (w, gradient) -> w' .
     mean: average over replicas.
   """
-  gradient = weights_gradient(train, w, alpha, mean)
-  stepped, pull = jax.vjp(functools.partial(virtual, w), gradient)
-  loss, v, first = _valid(valid, stepped, alpha, mean)
-  (u,) = pull(v)
+  loss, first, u = _after_step(train, valid, w, alpha, virtual, mean)
   return _total(loss, first, mixed_product(train, w, alpha, u, mean))
 
 
@@ -302,10 +313,7 @@ def unrolled_difference(
     epsilon: the norm of the perturbation.
     mean: average over replicas.
   """
-  gradient = weights_gradient(train, w, alpha, mean)
-  stepped, pull = jax.vjp(functools.partial(virtual, w), gradient)
-  loss, v, first = _valid(valid, stepped, alpha, mean)
-  (u,) = pull(v)
+  loss, first, u = _after_step(train, valid, w, alpha, virtual, mean)
   step = _step(epsilon, u)
   up, down = (
     mean(jax.grad(train, argnums=1)(add_scaled(w, s * step, u), alpha))

@@ -50,7 +50,6 @@ def test_a_cell_that_is_fixed_has_no_logits():
   cells = (("normal", spec.cell("normal")), ("reduce", None))
   spec = dataclasses.replace(spec, cells=cells)
   assert set(arch.init(jax.random.key(0), spec, 1.0)) == {"normal"}
-  assert set(arch.ones(spec)) == {"normal"}
 
 
 def test_the_mask_of_a_whole_space_is_ones_with_none_or_without():
@@ -69,8 +68,3 @@ def test_the_mask_leaves_out_what_was_pruned_but_not_none():
   np.testing.assert_array_equal(
     mask, [[1, 0, 0, 1, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0, 0]]
   )
-
-
-def test_ones_are_the_weights_of_a_sum():
-  for a in arch.ones(supernet(S3)).values():
-    np.testing.assert_array_equal(a, np.ones((14, 3)))

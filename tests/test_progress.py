@@ -124,14 +124,6 @@ def test_the_machine_is_described_without_names(monkeypatch):
   assert description["device_count"] == 4 and description["cores"] >= 1
 
 
-def test_peak_memory_is_of_this_process():
-  before = machine.peak_memory_bytes()["host"]
-  assert 2**24 < before < 2**40
-  block = bytearray(before + 2**26)  # more than has ever been in use
-  block[:: 2**12] = b"1" * len(block[:: 2**12])
-  assert machine.peak_memory_bytes()["host"] > before + 2**25
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_is_a_flag_and_the_second_has_its_usual_effect(
   number,

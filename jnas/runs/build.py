@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import ml_collections
 import numpy as np
 import optax
@@ -197,4 +197,5 @@ def evaluator(
 
 def on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
   """(images, labels) pairs as splits on every device of the mesh."""
-  return tuple(parallel.replicate(device.Split(*pair), mesh) for pair in pairs)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return tuple(device.place(*pair, everywhere) for pair in pairs)

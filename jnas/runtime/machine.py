@@ -1,4 +1,4 @@
-"""What a run ran on, and how much memory it took.
+"""What a run ran on.
 
 The result goes into reports that people share: no host name, no user name and
 no folder of this machine is in it.
@@ -7,7 +7,6 @@ no folder of this machine is in it.
 import os
 import platform
 import re
-import resource
 import shlex
 import sys
 from typing import Any
@@ -68,22 +67,3 @@ def describe() -> dict[str, Any]:
     "cpu": _cpu(),
     "cores": _cores(),
   }
-
-
-def peak_memory_bytes() -> dict[str, int]:
-  """Returns the most memory used so far: "host", and "device" if known.
-
-  "host" is this process's; "device" is the fullest device's, where its driver
-  counts (GPU and TPU do, CPU does not).
-  """
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  # Kilobytes, but bytes on macOS.
-  memory = {"host": peak if sys.platform == "darwin" else peak * 1024}
-  used = []
-  for device in jax.local_devices():
-    stats = device.memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-      used.append(int(stats["peak_bytes_in_use"]))
-  if used:
-    memory["device"] = max(used)
-  return memory

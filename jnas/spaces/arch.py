@@ -1,7 +1,6 @@
 """The architecture parameters: a pytree of their own, one array a cell."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jnas.spaces.spec import Cell, Spec
@@ -34,8 +33,3 @@ def mask(cell: Cell) -> np.ndarray:
     [[op in kept or op == "none" for op in cell.ops] for kept in cell.kept],
     np.float32,
   )
-
-
-def ones(spec: Spec) -> dict[str, Array]:
-  """Weight one for every operator, [E, O] for each searched cell."""
-  return {name: jnp.ones(cell.shape) for name, cell in spec.searched}
