@@ -39,7 +39,6 @@ class Program:
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
-      env=os.environ | {"OMP_WAIT_POLICY": "passive"},
     )
     self.about = self._read()
     self.seconds: list[float] = []
