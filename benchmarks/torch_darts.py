@@ -24,18 +24,6 @@ from torch.nn import functional
 
 Tensor = torch.Tensor
 
-S1 = (
-  "none",
-  "max_pool_3x3",
-  "avg_pool_3x3",
-  "skip_connect",
-  "sep_conv_3x3",
-  "sep_conv_5x5",
-  "dil_conv_3x3",
-  "dil_conv_5x5",
-)
-S3 = ("none", "skip_connect", "sep_conv_3x3")
-
 
 class Zero(nn.Module):
   """The operator `none`."""
@@ -250,7 +238,7 @@ def build(
   The arguments are those of `jnas.spaces.spec.supernet`.
 
   Args:
-    ops: operators of every edge, e.g. `S1`.
+    ops: operators of every edge, e.g. `jnas.spaces.spec.S1`.
     cells: depth of the stack.
     width: channels C of the first cells' nodes.
     classes: number of classes.

@@ -9,7 +9,7 @@ import ml_collections
 
 from jnas import genotype as genotype_lib
 from jnas.data import sources
-from jnas.runs import build, report, session
+from jnas.runs import build, session
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
@@ -71,7 +71,7 @@ def run(
     "params": cnn.count(state.weights),
     **numbers,
   }
-  session.finish(workdir, result, report.write)
+  session.finish(workdir, result)
   print(
     f"parameters: {result['params']:,} (auxiliary head left out)\n"
     f"test accuracy: {result['test_accuracy']:.2%}\n"

@@ -16,7 +16,7 @@ from jnas.algorithms import base
 from jnas.algorithms.amended import amended
 from jnas.algorithms.darts import darts
 from jnas.data import sources
-from jnas.runs import build, report, session
+from jnas.runs import build, session
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import arch as arch_lib
@@ -72,7 +72,7 @@ def run(
     "params": cnn.count(state.weights),
     **numbers,
   }
-  session.finish(workdir, result, report.write)
+  session.finish(workdir, result)
   print(
     f"genotype: {result['genotype']}\n"
     f"supernet validation accuracy: {result['valid_accuracy']:.2%}\n"

@@ -14,6 +14,7 @@ import ml_collections
 
 from jnas import config as config_lib
 from jnas.data import device
+from jnas.runs import report
 from jnas.runs.build import Clock
 from jnas.runtime import checkpoint, machine, metrics, parallel
 from jnas.runtime.progress import Progress
@@ -338,10 +339,9 @@ def _block(every: int) -> int:
   return 1 if jax.default_backend() == "cpu" else min(every, 10)
 
 
-def finish(
-  workdir: pathlib.Path, result: Mapping[str, Any], report: Callable[..., Any]
-) -> None:
-  """Writes result.json and the report."""
-  with Writer(workdir) as writer:
-    writer.put("result.json", result)
-  report([workdir], workdir / "report.html")
+def finish(workdir: pathlib.Path, result: Mapping[str, Any]) -> None:
+  """Writes result.json and the report; of several hosts, the first does."""
+  if jax.process_index() == 0:
+    with Writer(workdir) as writer:
+      writer.put("result.json", result)
+    report.write([workdir], workdir / "report.html")
