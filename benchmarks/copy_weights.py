@@ -1,8 +1,9 @@
 """The parameters of a `jnas` supernet, copied into the PyTorch baseline.
 
-`jnas` computes all edges that leave a node together and keeps their
-parameters in one array an operator; the baseline has one module an edge. No
-number is changed on the way, only its place: kernels [kh, kw, in, out] become
+`jnas` keeps what an operator learns on all edges of a cell in one array, whose
+rows are the edges by source and then by target; the baseline has one module an
+edge, by target and then by source. No number is changed on the way, only its
+place: kernels [kh, kw, in, out], or [out, in] of 1 x 1 convolutions, become
 [out, in, kh, kw].
 """
 
@@ -85,9 +86,7 @@ def weights(spec: Spec, params: Tree) -> dict[str, np.ndarray]:
   }
   for i, layer in enumerate(spec.layers):
     cell, inside = spec.cell(layer.cell), params[f"cell{i}"]
-    parts = _inputs(inside)
-    for source in range(cell.nodes - 1):
-      parts |= _fan(cell, source, inside.get(f"node{source}", {}))
+    parts = _inputs(inside) | _operators(cell, inside)
     named |= {f"cells.{i}.{name}": array for name, array in parts.items()}
   return named
 
@@ -97,44 +96,48 @@ def _inputs(params: Tree) -> dict[str, np.ndarray]:
   named = {}
   for name in ("input0", "input1"):
     kernel = np.asarray(params[name]["kernel"])
-    if kernel.shape[0] == 2:
-      named[f"{name}.even.weight"] = _kernel(kernel[:1])
-      named[f"{name}.odd.weight"] = _kernel(kernel[1:])
+    if kernel.ndim == 3:
+      named[f"{name}.even.weight"] = _point(kernel[0])
+      named[f"{name}.odd.weight"] = _point(kernel[1])
     else:
-      named[f"{name}.1.weight"] = _kernel(kernel)
+      named[f"{name}.1.weight"] = _point(kernel)
   return named
 
 
-def _fan(cell: Cell, source: int, params: Tree) -> dict[str, np.ndarray]:
-  """The operators on the edges that leave one node."""
+def _operators(cell: Cell, params: Tree) -> dict[str, np.ndarray]:
+  """The operators on all edges."""
   named = {}
+  order = sorted(range(len(cell.edges)), key=lambda e: cell.edges[e])
   for column, op in enumerate(cell.ops):
-    rows = [
-      e
-      for e, (start, _) in enumerate(cell.edges)
-      if start == source and op in cell.kept[e]
-    ]
-    for t, row in enumerate(rows):
-      place = f"edges.{row}.ops.{column}"
-      if op == "skip_connect" and op in params:
-        even, odd = np.asarray(params[op])[:, t]
-        named[f"{place}.even.weight"] = _kernel(even[None, None])
-        named[f"{place}.odd.weight"] = _kernel(odd[None, None])
-      # A repeat is four modules: ReLU, depthwise, pointwise, normalisation.
-      for repeat in (1, 2):
-        if f"{op}_dw{repeat}" not in params:
-          continue
-        depthwise = np.asarray(params[f"{op}_dw{repeat}"])[t]
-        pointwise = np.asarray(params[f"{op}_pw{repeat}"])[t]
-        first = 4 * repeat - 3
-        named[f"{place}.{first}.weight"] = _kernel(depthwise[:, :, None])
-        named[f"{place}.{first + 1}.weight"] = _kernel(pointwise[None, None])
+    edges = [e for e in order if op in cell.kept[e]]
+    halves = np.asarray(params.get(f"{op}_halves", ()))
+    # Only the edges from the two inputs have them, and these are the first.
+    for edge, (even, odd) in zip(edges, halves, strict=False):
+      place = f"edges.{edge}.ops.{column}"
+      named[f"{place}.even.weight"] = _point(even)
+      named[f"{place}.odd.weight"] = _point(odd)
+    # A repeat is four modules: ReLU, depthwise, pointwise, normalisation.
+    for repeat in (1, 2):
+      if f"{op}_dw{repeat}" not in params:
+        continue
+      depthwise = np.asarray(params[f"{op}_dw{repeat}"])
+      pointwise = np.asarray(params[f"{op}_pw{repeat}"])
+      first = 4 * repeat - 3
+      for edge, window, point in zip(edges, depthwise, pointwise, strict=True):
+        place = f"edges.{edge}.ops.{column}"
+        named[f"{place}.{first}.weight"] = _kernel(window[:, :, None])
+        named[f"{place}.{first + 1}.weight"] = _point(point)
   return named
 
 
 def _kernel(kernel: Any) -> np.ndarray:
   """[kh, kw, in, out] as [out, in, kh, kw]."""
   return np.asarray(kernel).transpose(3, 2, 0, 1)
+
+
+def _point(kernel: Any) -> np.ndarray:
+  """[out, in] as [out, in, 1, 1]."""
+  return np.asarray(kernel)[:, :, None, None]
 
 
 def _leaves(tree: Any) -> list[Any]:

@@ -42,30 +42,37 @@ def point(x, kernel):
 
 
 def separable(x, depthwise, pointwise, stride, dilation):
-  """Depthwise [k, k, C] in C groups, then pointwise [C, D]."""
+  """Depthwise [k, k, C] in C groups, then pointwise [D, C]."""
   size, channels = depthwise.shape[0], depthwise.shape[-1]
   pad = dilation * (size - 1) // 2
   x = convolution(
     x, depthwise[:, :, None], stride, pad, dilation, groups=channels
   )
-  return point(x, pointwise)
+  return point(x, pointwise.T)
 
 
 def factorized_reduction(x, even, odd):
-  """Two 1 x 1 convolutions of stride two, the second shifted by (1, 1)."""
+  """Two 1 x 1 convolutions [D, C] of stride two, the second shifted by one."""
   h, w = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)))
   halves = (
-    convolution(x, even[None, None], 2, 0),
-    convolution(x[:, 1:, 1:], odd[None, None], 2, 0),
+    convolution(x, even.T[None, None], 2, 0),
+    convolution(x[:, 1:, 1:], odd.T[None, None], 2, 0),
   )
   return jnp.concatenate(halves, -1)
 
 
-def batch_norm(x, scale=None, bias=None):
-  mean = x.mean((0, 1, 2), keepdims=True)
-  variance = jnp.square(x - mean).mean((0, 1, 2), keepdims=True)
-  x = (x - mean) / jnp.sqrt(variance + 1e-5)
+def batch_norm(x, scale=None, bias=None, running=None, seen=None):
+  """Of the moments of x, which go into the list `seen`, or of running ones."""
+  if running is None:
+    mean = x.mean((0, 1, 2))
+    variance = jnp.square(x - mean[None, None, None]).mean((0, 1, 2))
+    if seen is not None:
+      seen += [mean, variance]
+  else:
+    mean, variance = running
+  x = x - mean[None, None, None]
+  x = x / jnp.sqrt(variance + 1e-5)[None, None, None]
   if scale is not None:
     x = x * scale[None, None, None] + bias[None, None, None]
   return x
@@ -80,80 +87,69 @@ def pool(name, x, stride):
   return total / lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, *window)
 
 
-def _norm_slice(params, norm, users, op, position, channels):
-  """Scale and shift of one operator of one edge, out of the joint ones.
+def operator(
+  op, x, leaves, position, stride, pool_norm, *, train=True, seen=None
+):
+  """One operator on one edge, with arrays out of those of all its edges.
 
-  `users` lists (operator, number of its edges) in the order of the joint norm.
+  `position` is that of this edge among those which keep the operator. With
+  `seen` a dict, the moments are recorded there under their names.
   """
-  if norm not in params:
-    return None, None
-  before = 0
-  for name, count in users:
-    if name == op:
-      break
-    before += count
-  start = (before + position) * channels
-  part = slice(start, start + channels)
-  return params[norm]["scale"][part], params[norm]["bias"][part]
 
-
-def operator(op, x, params, names, kept, edge, stride, pool_norm):
-  """One operator on one edge, with parameters out of the tree of its node.
-
-  `kept` are the operators of all edges that leave the node, `edge` the number
-  of this one among them.
-  """
-  channels = x.shape[-1]
-  position = [t for t, ops in enumerate(kept) if op in ops].index(edge)
-  counts = {name: sum(name in ops for ops in kept) for name in names}
-  convs = [n for n in names if n in SIZES or n in FACTORIZED]
-  first = [(n, counts[n]) for n in convs]
-  if stride == 2:
-    first.append(("skip_connect", counts.get("skip_connect", 0)))
-  second = [(n, counts[n]) for n in convs if n.startswith("sep")]
-
-  def norm(y, name, users):
-    return batch_norm(
-      y, *_norm_slice(params, name, users, op, position, channels)
-    )
+  def norm(y, repeat, scaled):
+    names = [f"{op}_{kind}{repeat}" for kind in ("scale", "bias")]
+    moments = [f"{op}_{kind}{repeat}" for kind in ("mean", "var")]
+    affine = [
+      leaves[n][position] if scaled and n in leaves else None for n in names
+    ]
+    running = None if train else [leaves[n][position] for n in moments]
+    now = []
+    y = batch_norm(y, *affine, running, now)
+    if train and seen is not None:
+      seen.update(zip(moments, now, strict=True))
+    return y
 
   if op in POOLS:
     y = pool(op, x, stride)
-    return batch_norm(y) if pool_norm else y
+    return norm(y, 1, False) if pool_norm else y
   if op == "skip_connect" and stride == 1:
     return x
   x = jax.nn.relu(x)
   if op == "skip_connect":
-    halves = params["skip_connect"][:, position]
-    return norm(factorized_reduction(x, *halves), "norm1", first)
+    halves = leaves["skip_connect_halves"][position]
+    return norm(factorized_reduction(x, *halves), 1, True)
   if op in FACTORIZED:
     pad = (FACTORIZED[op] - 1) // 2
+    x = convolution(x, leaves[f"{op}_row"][position], (1, stride), (0, pad))
     x = convolution(
-      x, params[f"{op}_row"][position], (1, stride), (0, pad)
+      x, leaves[f"{op}_column"][position], (stride, 1), (pad, 0)
     )
-    x = convolution(
-      x, params[f"{op}_column"][position], (stride, 1), (pad, 0)
-    )
-    return norm(x, "norm1", first)
+    return norm(x, 1, True)
   repeats = 2 if op.startswith("sep") else 1
   for repeat in range(1, repeats + 1):
     x = separable(
       jax.nn.relu(x),
-      params[f"{op}_dw{repeat}"][position],
-      params[f"{op}_pw{repeat}"][position],
+      leaves[f"{op}_dw{repeat}"][position],
+      leaves[f"{op}_pw{repeat}"][position],
       stride if repeat == 1 else 1,
       2 if op.startswith("dil") else 1,
     )
-    x = norm(x, f"norm{repeat}", first if repeat == 1 else second)
+    x = norm(x, repeat, True)
   return x
+
+
+def place(cell, op, edge):
+  """Of an edge among those that keep an operator, by source, then target."""
+  order = sorted(range(len(cell.edges)), key=lambda e: cell.edges[e])
+  return [e for e in order if op in cell.kept[e]].index(edge)
 
 
 def preprocess(x, params, halve):
   x, kernel = jax.nn.relu(x), params["kernel"]
   if halve:
-    x = factorized_reduction(x, kernel[0, 0], kernel[1, 0])
+    x = factorized_reduction(x, kernel[0], kernel[1])
   else:
-    x = point(x, kernel[0, 0])
+    x = point(x, kernel.T)
   return batch_norm(x, *_affine(params.get("norm")))
 
 
@@ -175,19 +171,14 @@ def cell_output(
       if t != target:
         continue
       stride = 2 if reduction and source < 2 else 1
-      rows = [
-        r for r, (j, _) in enumerate(cell.edges) if j == source and cell.kept[r]
-      ]
       for o, op in enumerate(cell.ops):
         if op not in cell.kept[e] or op == "none":
           continue
         y = operator(
           op,
           states[source],
-          params.get(f"node{source}", {}),
-          cell.ops,
-          [cell.kept[r] for r in rows],
-          rows.index(e),
+          params,
+          place(cell, op, e),
           stride,
           pool_norm,
         )

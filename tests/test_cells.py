@@ -2,97 +2,28 @@
 
 import functools
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from made_up_cells import (
+  DUPLICATE,
+  POOLS,
+  build,
+  discrete,
+  drawn,
+  full,
+  normal,
+  states,
+  varied,
+)
 import numpy as np
 import plain_cells
 import pytest
 
-from jnas.genotype import ZOO, Genotype
-from jnas.spaces import spec as spec_lib
-from jnas.spaces.cells import FixedReduction, SearchCell, ungroup
-from jnas.spaces.spec import S1, S3, Cell
-
-POOLS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect")
-EVERY = tuple(op for op in S1 if op != "none")
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
-
-
-def norm(affine):
-  return functools.partial(
-    nn.BatchNorm,
-    use_running_average=False,
-    momentum=0.9,
-    epsilon=1e-5,
-    use_scale=affine,
-    use_bias=affine,
-  )
-
-
-def full(names, nodes):
-  kept = tuple(op for op in names if op != "none")
-  edges = spec_lib.darts_edges(nodes)
-  return Cell(names, edges, (kept,) * len(edges), tuple(range(2, nodes + 2)))
-
-
-def varied(nodes):
-  """A DARTS cell of which each edge has lost other operators, one all."""
-  edges = spec_lib.darts_edges(nodes)
-  rng = np.random.default_rng(3)
-  kept = [
-    tuple(op for op in EVERY if rng.random() < 0.4) or ("skip_connect",)
-    for _ in edges
-  ]
-  kept[1] = ()
-  return Cell(S1, edges, tuple(kept), tuple(range(2, nodes + 2)))
-
-
-def discrete(pairs, concat):
-  genotype = Genotype(pairs, concat, pairs, concat)
-  spec = spec_lib.derived(genotype, cells=3, width=4, classes=2)
-  return spec.cell("normal")
-
-
-DUPLICATE = discrete(
-  [
-    ("sep_conv_3x3", 1),
-    ("dil_conv_3x3", 1),
-    ("skip_connect", 0),
-    ("skip_connect", 0),
-    ("max_pool_3x3", 3),
-    ("conv_7x1_1x7", 0),
-  ],
-  (2, 4),
-)
-
-
-def build(cell, *, reduction, halve_first, affine=False, remat=False):
-  kind = nn.remat(SearchCell) if remat else SearchCell
-  return kind(
-    cell=cell,
-    channels=4,
-    reduction=reduction,
-    halve_first=halve_first,
-    norm=norm(affine),
-    pool_norm=not affine,
-  )
-
-
-def states(halve_first, channels=(6, 5)):
-  size = 8 if halve_first else 4
-  s0 = normal(2, size, size, channels[0])
-  return s0, normal(2, 4, 4, channels[1], seed=1)
-
-
-def drawn(module, *args):
-  """Parameters from a generator, which compiles nothing."""
-  rng = np.random.default_rng(5)
-  tree = jax.eval_shape(module.init, jax.random.key(0), *args)["params"]
-  return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape)), tree)
+from jnas.genotype import ZOO
+from jnas.spaces import ops
+from jnas.spaces.cells import FixedReduction, ungroup
+from jnas.spaces.norm import BatchNorm
+from jnas.spaces.spec import S1, S3
 
 
 def compare(module, cell, *, weighted, dropped, order=0):
@@ -145,25 +76,30 @@ def compare(module, cell, *, weighted, dropped, order=0):
     jax.tree.map(near, got[1], expected[1])
 
 
+@pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize("reduction", [False, True])
-def test_the_cell_of_s1_is_darts_cell(reduction, x64):
+def test_the_cell_of_s1_is_darts_cell(reduction, loop, x64):
   cell = full(S1, 2)
-  module = build(cell, reduction=reduction, halve_first=not reduction)
+  module = build(
+    cell, reduction=reduction, halve_first=not reduction, loop=loop
+  )
   compare(module, cell, weighted=True, dropped=reduction)
 
 
+@pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize(
   "names,nodes,reduction", [(S3, 1, True), (POOLS, 2, False)]
 )
-def test_and_so_are_its_derivatives(names, nodes, reduction, x64):
+def test_and_so_are_its_derivatives(names, nodes, reduction, loop, x64):
   cell = full(names, nodes)
-  module = build(cell, reduction=reduction, halve_first=reduction)
+  module = build(cell, reduction=reduction, halve_first=reduction, loop=loop)
   compare(module, cell, weighted=True, dropped=not reduction, order=1)
 
 
-def test_the_cell_of_s3_with_four_nodes(x64):
+@pytest.mark.parametrize("loop", [False, True])
+def test_the_cell_of_s3_with_four_nodes(loop, x64):
   cell = full(S3, 4)
-  module = build(cell, reduction=False, halve_first=False)
+  module = build(cell, reduction=False, halve_first=False, loop=loop)
   compare(module, cell, weighted=True, dropped=True)
 
 
@@ -187,6 +123,35 @@ def test_published_cells(x64):
   cell = discrete(genotype.reduce, genotype.reduce_concat)
   module = build(cell, reduction=True, halve_first=True, affine=True)
   compare(module, cell, weighted=False, dropped=False)
+
+
+def test_initial_weights_have_the_bounds_of_the_published_code(monkeypatch):
+  # PyTorch since 1.0: the fan-in of a depthwise convolution is one window.
+  seen = {}
+
+  def spy(fan_in):
+    def init(key, shape, dtype=jnp.float32):
+      del key
+      seen[shape] = fan_in
+      return jnp.zeros(shape, dtype)
+
+    return init
+
+  monkeypatch.setattr(ops, "fan_in_uniform", spy)
+  names = ("sep_conv_5x5", "skip_connect", "conv_7x1_1x7")
+  cell = full(names, 2)
+  module = build(cell, reduction=True, halve_first=True)
+  jax.eval_shape(module.init, jax.random.key(0), *states(True), None, None)
+  # Five edges, of which four have a stride.
+  assert seen == {
+    (2, 2, 6): 6,
+    (4, 5): 5,
+    (5, 5, 5, 4): 25,
+    (5, 4, 4): 4,
+    (4, 2, 2, 4): 4,
+    (5, 1, 7, 4, 4): 28,
+    (5, 7, 1, 4, 4): 28,
+  }
 
 
 def test_remat_changes_nothing_but_the_order_of_computing(x64):
@@ -228,7 +193,9 @@ def test_the_fixed_reduction_cell_has_convolutions_in_eight_groups(
   dropped, x64
 ):
   halve_first = not dropped
-  module = FixedReduction(8, halve_first, norm(affine=True))
+  module = FixedReduction(
+    8, halve_first, functools.partial(BatchNorm, train=True)
+  )
   s0, s1 = states(halve_first)
   params = drawn(module, s0, s1, None, None)
   drop = normal(2, 4, 1, seed=3) if dropped else None
@@ -247,7 +214,9 @@ def test_the_fixed_reduction_cell_has_convolutions_in_eight_groups(
 
 
 def test_the_fixed_reduction_cell_says_which_widths_it_takes():
-  module = FixedReduction(100, False, norm(affine=True))
+  module = FixedReduction(
+    100, False, functools.partial(BatchNorm, train=True)
+  )
   x = jnp.zeros((1, 4, 4, 8))
   with pytest.raises(ValueError, match="divisible by 8, but a cell has 100"):
     jax.eval_shape(module.init, jax.random.key(0), x, x, None, None)

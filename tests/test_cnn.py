@@ -2,7 +2,7 @@
 
 import functools
 
-import flax.linen as nn
+import equations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from jnas.genotype import Genotype
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
+from jnas.spaces.norm import BatchNorm
 from jnas.spaces.spec import S3
 
 SMALL = spec_lib.supernet(
@@ -47,12 +48,13 @@ def drawn(tree, dtype=np.float32):
   """Variables from a generator, which compiles nothing; variances above 0."""
   rng = np.random.default_rng(5)
 
-  def draw(leaf):
+  def draw(path, leaf):
     values = np.abs(rng.normal(size=leaf.shape)) * 0.3 + 0.1
-    signs = rng.choice((-1, 1), size=leaf.shape) if leaf.ndim > 1 else 1
+    signed = leaf.ndim > 1 and "var" not in path[-1].key
+    signs = rng.choice((-1, 1), size=leaf.shape) if signed else 1
     return jnp.asarray((values * signs).astype(dtype))
 
-  return jax.tree.map(draw, tree)
+  return jax.tree_util.tree_map_with_path(draw, tree)
 
 
 def plain_network(spec, params, x, weights=None, drop=None):
@@ -96,8 +98,10 @@ def linear(params, x):
   return x @ params["kernel"] + params["bias"][None]
 
 
-@pytest.mark.parametrize("searched", [True, False])
-def test_a_network_is_its_cells_one_after_the_other(searched, x64):
+@pytest.mark.parametrize(
+  "searched,loop", [(True, False), (True, True), (False, False)]
+)
+def test_a_network_is_its_cells_one_after_the_other(searched, loop, x64):
   options = dict(cells=4, width=2, classes=3, auxiliary=True)
   if searched:
     spec = spec_lib.supernet(S3[:2], nodes=1, **options)
@@ -119,7 +123,7 @@ def test_a_network_is_its_cells_one_after_the_other(searched, x64):
 
   @jax.jit
   def both(variables):
-    got, _ = cnn.Network(spec).apply(
+    got, _ = cnn.Network(spec, loop=loop).apply(
       variables, x, weights, drop, train=True, mutable="batch_stats"
     )
     return got, plain_network(spec, variables["params"], x, weights, drop)
@@ -132,9 +136,7 @@ def test_a_network_is_its_cells_one_after_the_other(searched, x64):
 def test_the_auxiliary_head_pools_eight_by_eight_to_two_by_two(x64):
   # One linear layer away from the end, by the code of DARTS: ReLU, mean of
   # 5 x 5 with stride 3, 1 x 1, 2 x 2, of which one pixel is left.
-  norm = functools.partial(
-    nn.BatchNorm, use_running_average=False, epsilon=1e-5
-  )
+  norm = functools.partial(BatchNorm, train=True)
   head, x = cnn.Auxiliary(3, norm), normal(4, 8, 8, 6, dtype=np.float64)
   tree = jax.eval_shape(head.init, jax.random.key(0), x)["params"]
   params = drawn(tree, np.float64)
@@ -181,6 +183,7 @@ def test_running_statistics_move_by_a_tenth_and_serve_evaluation():
 
   (logits, none), same = run(variables, x, train=False)
   assert none is None  # the head exists in training only
+  assert np.all(np.isfinite(logits))
   jax.tree.map(
     np.testing.assert_array_equal, same["batch_stats"],
     variables["batch_stats"],
@@ -246,16 +249,17 @@ def test_bfloat16_is_the_type_of_features_and_of_nothing_else():
   assert logits.dtype == head.dtype == jnp.float32
   for leaf in jax.tree.leaves(after):
     assert leaf.dtype == jnp.float32
-  text = str(
-    jax.make_jaxpr(functools.partial(run, network=network))(variables)
-  )
-  features = [
-    line.split("=")[0]
-    for line in text.splitlines()
-    if "= conv_general_dilated[" in line
-  ]
-  assert len(features) > 5
-  assert all("bf16[4," in line for line in features)
+  types = {}
+  for equation in equations.every(
+    functools.partial(run, network=network), variables
+  ):
+    (out, *_) = equation.outvars
+    types.setdefault(equation.primitive.name, []).append(out.aval.dtype)
+  convolutions = ("conv_general_dilated", "depthwise", "pointwise")
+  assert all(len(types[name]) >= 3 for name in convolutions)
+  for name in (*convolutions, "affine"):
+    assert set(types[name]) == {jnp.dtype("bfloat16")}
+  assert set(types["affine_sums"]) == {jnp.dtype("float32")}
 
   values = drawn(variables)
 
@@ -305,8 +309,9 @@ def test_the_network_of_the_fixed_reduction_cell_takes_drop_path():
   assert jax.eval_shape(run, jax.random.key(0)).shape == (2, 5)
 
 
-def test_remat_has_the_same_variables():
-  assert shapes(SMALL, size=8) == shapes(SMALL, size=8, remat=True)
+@pytest.mark.parametrize("options", [dict(remat=True), dict(loop=True)])
+def test_remat_and_loops_have_the_same_variables(options):
+  assert shapes(SMALL, size=8) == shapes(SMALL, size=8, **options)
 
 
 # Drop path.

@@ -1,6 +1,5 @@
 """Parameters of whole networks, as counted on the published PyTorch code."""
 
-import collections
 import functools
 
 import flax.linen as nn
@@ -39,8 +38,11 @@ def cells_once(monkeypatch):
     channels: int
     reduction: bool
     halve_first: bool
-    norm: collections.abc.Callable
+    train: bool
+    affine: bool
     pool_norm: bool
+    axis: str | None
+    loop: bool
 
     @nn.compact
     def __call__(self, s0, s1, weights, drop):
@@ -49,11 +51,14 @@ def cells_once(monkeypatch):
         channels=self.channels,
         reduction=self.reduction,
         halve_first=self.halve_first,
+        affine=self.affine,
         pool_norm=self.pool_norm,
       )
       key = (*options.values(), s0.shape, s1.shape)
       if key not in KNOWN:
-        module = SearchCell(norm=self.norm, **options)
+        module = SearchCell(
+          train=self.train, axis=self.axis, loop=self.loop, **options
+        )
         y, variables = jax.eval_shape(
           functools.partial(module.init_with_output, weights=None, drop=None),
           jax.random.key(0), s0, s1,
@@ -126,7 +131,7 @@ def test_darts_v2_cell_by_cell():
   ]
   for i in range(20):
     kernel = params[f"cell{i}"]["input0"]["kernel"]
-    assert kernel.shape[0] == (2 if i in (7, 14) else 1)
+    assert kernel.shape[:-2] == ((2,) if i in (7, 14) else ())
 
 
 @pytest.mark.parametrize(

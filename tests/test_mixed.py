@@ -2,59 +2,75 @@
 
 import functools
 
-from flax import linen as nn
+import equations
 import jax
 import jax.numpy as jnp
 import numpy as np
 import plain_cells
 import pytest
 
-from jnas.spaces import ops
+from jnas.spaces import mixed, ops
 from jnas.spaces.mixed import Fan
 from jnas.spaces.spec import S1, S3
 
 DEEP = ("conv_7x1_1x7", "sep_conv_7x7", "skip_connect", "conv_3x1_1x3")
 EVERY = tuple(op for op in S1 if op != "none")
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
 
 def normal(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def fan(names, kept, *, stride=1, affine=False, pool_norm=True, channels=4):
-  norm = functools.partial(
-    nn.BatchNorm,
-    use_running_average=False,
-    momentum=0.9,
-    epsilon=1e-5,
-    use_scale=affine,
-    use_bias=affine,
-  )
-  return Fan(names, kept, channels, stride, norm, pool_norm)
+def fan(names, kept, *, stride=1, train=True):
+  return Fan(names, kept, stride, train)
 
 
-def shapes(module, channels=4):
-  x = jnp.zeros((2, 6, 6, channels))
-  init = functools.partial(module.init, weights=None, drop=None)
-  return jax.eval_shape(init, jax.random.key(0), x).get("params", {})
+def shapes(module, *, affine=False, pool_norm=True, channels=4):
+  """For each array its shape, and whether it is learnt."""
+  found = {}
+  for op in module.names:
+    if edges := len(module.where(op)):
+      for name, leaf in mixed.leaves(
+        op, channels, module.stride, affine=affine, pool_norm=pool_norm
+      ).items():
+        found[name] = (edges, *leaf.shape), leaf.learnt
+  return found
 
 
-def drawn(module):
-  """Parameters from a generator, which compiles nothing."""
-  rng = np.random.default_rng(5)
-  return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape)),
-                      shapes(module))
+def drawn(module, **options):
+  """What the operators keep, from a generator; variances above zero."""
+  rng, found = np.random.default_rng(5), {}
+  for name, (shape, _) in shapes(module, **options).items():
+    value = rng.normal(size=shape)
+    if "_var" in name:
+      value = np.abs(value) + 0.1
+    if name.startswith(POOLS):
+      # What edges share has the same moments on each.
+      value[:] = value[:1]
+    found[name] = jnp.asarray(value)
+  return found
 
 
-def apart(module, params, x, weights, drop):
-  outputs = []
+def apart(module, leaves, x, weights, drop):
+  """Edge by edge, and the moments of the last batch alone."""
+  outputs, moments = [], {}
   for t, kept in enumerate(module.kept):
     y = 0.0
     for op in kept:
+      seen = {}
       z = plain_cells.operator(
-        op, x, params, module.names, module.kept, t, module.stride,
-        module.pool_norm,
+        op,
+        x,
+        leaves,
+        module.where(op).index(t),
+        module.stride,
+        f"{op}_mean1" in leaves,
+        train=module.train,
+        seen=seen,
       )
+      for name, value in seen.items():
+        moments.setdefault(name, []).append(value)
       o = module.names.index(op)
       if weights is not None:
         z = weights[t, o] * z
@@ -62,28 +78,35 @@ def apart(module, params, x, weights, drop):
         z = drop[:, t, o][:, None, None, None] * z
       y = y + z
     outputs.append(y)
-  return outputs
+  return outputs, {name: jnp.stack(values) for name, values in moments.items()}
 
 
-def together(module, params, x, weights, drop):
-  variables = {"params": params} if params else {}
-  return module.apply(variables, x, weights, drop, mutable="batch_stats")[0]
-
-
-def check(module, *, weighted, dropped):
+def check(module, *, weighted, dropped, **options):
   t, o = len(module.kept), len(module.names)
   weights = normal(t, o, seed=1) if weighted else None
   drop = normal(2, t, o, seed=2) if dropped else None
+  leaves = drawn(module, **options)
 
   @jax.jit
-  def both(params, x):
-    return [f(module, params, x, weights, drop) for f in (together, apart)]
+  def both(leaves, x):
+    return [
+      module(x, leaves, weights, drop),
+      apart(module, leaves, x, weights, drop),
+    ]
 
-  got, expected = both(drawn(module), normal(2, 6, 5, 4))
+  (got, running), (expected, now) = both(leaves, normal(2, 6, 5, 4))
   assert len(got) == len(expected) == t
   for y, z in zip(got, expected, strict=True):
     assert y.dtype == jnp.float64
     np.testing.assert_allclose(y, z, rtol=1e-10, atol=1e-10)
+  stats = {n for n, (_, learnt) in shapes(module, **options).items()
+           if not learnt}
+  assert set(running) == stats
+  for name, value in running.items():
+    old = leaves[name]
+    wanted = 0.9 * old + 0.1 * now[name] if module.train else old
+    assert value.shape == old.shape
+    np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("weighted,dropped", [(True, True), (False, False)])
@@ -95,38 +118,57 @@ def test_edges_that_keep_different_operators(stride, weighted, dropped, x64):
     ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3"),
     ("dil_conv_5x5",),
   )
-  module = fan(S1, kept, stride=stride, affine=not weighted)
-  check(module, weighted=weighted, dropped=dropped)
+  module = fan(S1, kept, stride=stride)
+  check(module, weighted=weighted, dropped=dropped, affine=not weighted)
 
 
 @pytest.mark.parametrize("weighted,dropped", [(True, False), (False, True)])
 def test_edges_that_keep_everything(weighted, dropped, x64):
-  module = fan(S1, (EVERY,) * 2, stride=2, pool_norm=not dropped)
-  check(module, weighted=weighted, dropped=dropped)
+  module = fan(S1, (EVERY,) * 2, stride=2)
+  check(module, weighted=weighted, dropped=dropped, pool_norm=not dropped)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_other_operators_of_published_cells(stride, x64):
   # Out of the order of the list of operators, so that columns count.
   kept = (DEEP[:2], DEEP[1:], DEEP[3:])
-  module = fan(DEEP, kept, stride=stride, affine=True)
-  check(module, weighted=True, dropped=False)
+  module = fan(DEEP, kept, stride=stride)
+  check(module, weighted=True, dropped=False, affine=True)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_evaluation_uses_the_running_moments_and_leaves_them(affine, x64):
+  kept = (EVERY[:5], ("skip_connect", "conv_3x1_1x3", "dil_conv_3x3"), EVERY)
+  names = (*S1, "conv_3x1_1x3")
+  module = fan(names, kept, stride=2 if affine else 1, train=False)
+  check(module, weighted=True, dropped=not affine, affine=affine)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_dense_convolutions_of_accelerators_compute_the_same(
+  stride, monkeypatch, x64
+):
+  # Two edges without an operator keep the stacks different in length.
+  kept = (EVERY, ("sep_conv_3x3", "dil_conv_5x5"), ("sep_conv_5x5",))
+  dense = functools.partial(ops.separable, dense=True)
+  monkeypatch.setattr(ops, "separable", dense)
+  check(fan(S1, kept, stride=stride), weighted=True, dropped=False)
 
 
 def test_one_edge_with_one_operator(x64):
   for op in ("skip_connect", "max_pool_3x3"):
-    module = fan(S3[:1] + (op,), ((op,),), pool_norm=False)
-    assert not shapes(module)
-    check(module, weighted=True, dropped=True)
+    module = fan(S3[:1] + (op,), ((op,),))
+    assert not shapes(module, pool_norm=False)
+    check(module, weighted=True, dropped=True, pool_norm=False)
 
 
 def test_the_identity_of_stride_one_alone_is_never_dropped(x64):
   x, drop = normal(2, 4, 4, 4), jnp.zeros((2, 1, 1))
   names, kept = ("skip_connect",), (("skip_connect",),)
   module = fan(names, kept)
-  np.testing.assert_array_equal(together(module, {}, x, None, drop)[0], x)
+  np.testing.assert_array_equal(module(x, {}, None, drop)[0][0], x)
   module = fan(names, kept, stride=2)
-  y = together(module, drawn(module), x, None, drop)[0]
+  y = module(x, drawn(module), None, drop)[0][0]
   np.testing.assert_array_equal(y, jnp.zeros((2, 2, 2, 4)))
 
 
@@ -134,11 +176,47 @@ def test_a_dropped_example_leaves_the_others_alone(x64):
   names, kept = ("avg_pool_3x3",), (("avg_pool_3x3",),) * 2
   module, x = fan(names, kept), normal(2, 4, 4, 4)
   drop = jnp.asarray([[[0.0], [2.0]], [[1.0], [0.0]]])
-  run = jax.jit(functools.partial(together, module, {}))
-  plain, got = run(x, None, None), run(x, None, drop)
+  leaves = drawn(module)
+  run = jax.jit(lambda x, drop: module(x, leaves, None, drop)[0])
+  plain, got = run(x, None), run(x, drop)
   for t in range(2):
     expected = plain[t] * drop[:, t, 0][:, None, None, None]
     np.testing.assert_allclose(got[t], expected, rtol=1e-12)
+
+
+def test_derivatives_by_features_leaves_and_weights(x64):
+  shared = ("max_pool_3x3", "skip_connect", "sep_conv_3x3")
+  module = fan(S1, (shared, (*shared, "avg_pool_3x3", "dil_conv_3x3")))
+  leaves, weights = drawn(module), normal(2, len(S1), seed=1)
+  stats = {n: a for n, a in leaves.items() if "_mean" in n or "_var" in n}
+  learnt = {n: a for n, a in leaves.items() if n not in stats}
+  probe = normal(2, 2, 4, 5, 4, seed=3)
+
+  def loss(function, *args):
+    outputs = function(*args)[0]
+    return sum(
+      jnp.sum(p * y * y) for p, y in zip(probe, outputs, strict=True)
+    )
+
+  def together(x, learnt, weights):
+    return module(x, learnt | stats, weights)
+
+  def alone(x, learnt, weights):
+    return apart(module, learnt | stats, x, weights, None)
+
+  @jax.jit
+  def both(*args):
+    return [
+      jax.grad(functools.partial(loss, f), (0, 1, 2))(*args)
+      for f in (together, alone)
+    ]
+
+  got, expected = both(normal(2, 4, 5, 4), learnt, weights)
+
+  def near(x, y):
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-10 * abs(y).max())
+
+  jax.tree.map(near, got, expected)
 
 
 @pytest.mark.parametrize(
@@ -161,51 +239,109 @@ def test_parameters_of_one_operator(op, stride, counts):
   got = []
   for channels in (16, 36):
     for affine in (False, True):
-      module = fan(
-        (op,), ((op,),), stride=stride, affine=affine, channels=channels
+      tree = shapes(
+        fan((op,), ((op,),), stride=stride), affine=affine, channels=channels
       )
-      tree = shapes(module, channels)
-      got.append(sum(leaf.size for leaf in jax.tree.leaves(tree)))
+      got.append(sum(np.prod(s) for s, learnt in tree.values() if learnt))
   assert tuple(got) == counts
 
 
 def test_initial_weights_have_the_bounds_of_the_published_code(monkeypatch):
   # PyTorch since 1.0: the fan-in of a depthwise convolution is one window.
+  monkeypatch.setattr(ops, "fan_in_uniform", lambda fan_in: fan_in)
   seen = {}
-
-  def spy(fan_in):
-    def init(key, shape, dtype=jnp.float32):
-      del key
-      seen[shape] = fan_in
-      return jnp.zeros(shape, dtype)
-
-    return init
-
-  monkeypatch.setattr(ops, "fan_in_uniform", spy)
-  shapes(fan(("sep_conv_5x5",), (("sep_conv_5x5",),)))
-  shapes(fan(("skip_connect",), (("skip_connect",),), stride=2))
-  shapes(fan(("conv_7x1_1x7",), (("conv_7x1_1x7",),)))
+  for op, stride in (
+    ("sep_conv_5x5", 1), ("skip_connect", 2), ("conv_7x1_1x7", 1)
+  ):
+    found = mixed.leaves(op, 4, stride, affine=False, pool_norm=True)
+    seen |= {n: (f.shape, f.init) for n, f in found.items() if f.learnt}
   assert seen == {
-    (1, 5, 5, 4): 25,
-    (1, 4, 4): 4,
-    (2, 1, 4, 2): 4,
-    (1, 1, 7, 4, 4): 28,
-    (1, 7, 1, 4, 4): 28,
+    "sep_conv_5x5_dw1": ((5, 5, 4), 25),
+    "sep_conv_5x5_pw1": ((4, 4), 4),
+    "sep_conv_5x5_dw2": ((5, 5, 4), 25),
+    "sep_conv_5x5_pw2": ((4, 4), 4),
+    "skip_connect_halves": ((2, 2, 4), 4),
+    "conv_7x1_1x7_row": ((1, 7, 4, 4), 28),
+    "conv_7x1_1x7_column": ((7, 1, 4, 4), 28),
   }
 
 
-def test_pools_are_computed_once_a_node_and_first_stages_are_one_convolution():
-  # What the module is for; the lowered program is where it shows.
+def test_scales_and_moments_begin_as_no_change():
+  found = mixed.leaves("max_pool_3x3", 3, 1, affine=True, pool_norm=True)
+  found |= mixed.leaves("dil_conv_3x3", 3, 1, affine=True, pool_norm=True)
+  start = {
+    name: np.unique(leaf.init(None, (2, *leaf.shape))).tolist()
+    for name, leaf in found.items()
+    if not name.endswith(("dw1", "pw1"))
+  }
+  assert start == {
+    "max_pool_3x3_mean1": [0],
+    "max_pool_3x3_var1": [1],
+    "dil_conv_3x3_mean1": [0],
+    "dil_conv_3x3_var1": [1],
+    "dil_conv_3x3_scale1": [1],
+    "dil_conv_3x3_bias1": [0],
+  }
+
+
+# What the module is for; the program is where it shows.
+
+
+def program(derived=False):
   module = fan(S1, (EVERY,) * 3)
-  params = shapes(module)
-  x = jax.ShapeDtypeStruct((2, 6, 6, 4), jnp.float32)
-  weights = jax.ShapeDtypeStruct((3, len(S1)), jnp.float32)
-  text = str(
-    jax.make_jaxpr(functools.partial(together, module))(
-      params, x, weights, None
-    )
+  leaves = drawn(module)
+  x, weights = jnp.ones((2, 6, 6, 4)), jnp.ones((3, len(S1)))
+
+  def loss(x, leaves, weights):
+    return sum(y.sum() for y in module(x, leaves, weights)[0])
+
+  return equations.counted(
+    jax.grad(loss, (0, 1, 2)) if derived else loss, x, leaves, weights
   )
+
+
+def test_pools_and_stages_are_computed_once_a_node():
+  assert equations.of(
+    program(),
+    "depthwise", "pointwise", "max", "pad", "affine", "affine_sums",
+    "conv_general_dilated",
+  ) == {
+    # Four first stages and two second ones, the sum of the mean's windows, and
+    # the identity times its weights.
+    "depthwise": 4 + 2 + 1 + 1,
+    "pointwise": 4 + 2,
+    # Nine views of one padded image for the maximum; one ReLU before first
+    # stages, two before second ones; a variance is at least zero, of pools, of
+    # first and of second stages.
+    "max": 8 + 1 + 2 + 3,
+    "pad": 1,
+    # Two pools, four first and two second stages.
+    "affine": 2 + 4 + 2,
+    "affine_sums": 2 + 4 + 2,
+    "conv_general_dilated": 0,
+  }
+
+
+def test_so_are_their_gradients():
+  assert equations.of(
+    program(derived=True),
+    "depthwise_kernel", "depthwise_back", "pointwise_kernel", "pointwise_back",
+    "max_pool_gather", "max_pool_scatter",
+  ) == {
+    # Of the mean's windows there is a gradient of the features alone.
+    "depthwise_kernel": 4 + 2 + 1,
+    # And what passes a normalisation is carried back by its scale.
+    "depthwise_back": 4 + 2 + 1 + 1 + 8,
+    "pointwise_kernel": 4 + 2,
+    "pointwise_back": 4 + 2,
+    "max_pool_gather": 0,
+    "max_pool_scatter": 1,
+  }
+
+
+def test_on_accelerators_first_stages_are_one_convolution(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   # Four first stages, and a second one per edge for two operators.
-  assert text.count("conv_general_dilated[") == 4 + 2 * 3
-  # Three views on each of two axes, for each of two pools.
-  assert text.count("= pad[") <= 4
+  assert equations.of(program(), "conv_general_dilated", "pointwise") == {
+    "conv_general_dilated": 4 + 2 * 3, "pointwise": 0
+  }

@@ -1,5 +1,9 @@
 """Operators against the primitives of lax that they stand for, in float64."""
 
+import functools
+
+import derivatives
+import equations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,18 +28,10 @@ def close(got, expected, tolerance=1e-12):
   np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
-def products(f, x, seed=7):
-  """The pull-back of a random cotangent, and the push-forward of a tangent."""
-  y, pull = jax.vjp(f, x)
-  (back,) = pull(normal(*y.shape, seed=seed))
-  forward = jax.jvp(f, (x,), (normal(*x.shape, seed=seed + 1),))[1]
-  return back, forward
-
-
 @pytest.mark.parametrize("size,dilation", [(3, 1), (5, 1), (3, 2), (5, 2)])
 def test_merged_pairs_are_depthwise_then_pointwise(size, dilation):
   depthwise = normal(3, size, size, 4, seed=1)
-  pointwise = normal(3, 4, 6, seed=2)
+  pointwise = normal(3, 6, 4, seed=2)
 
   @jax.jit
   def both(x):
@@ -55,7 +51,7 @@ def test_merged_pairs_are_depthwise_then_pointwise(size, dilation):
 
 def test_the_derivatives_of_a_merged_pair_are_those_of_the_pair():
   x, probe = normal(2, 6, 6, 3), normal(2, 3, 3, 4, seed=3)
-  pair = normal(1, 5, 5, 3, seed=1), normal(1, 3, 4, seed=2)
+  pair = normal(1, 5, 5, 3, seed=1), normal(1, 4, 3, seed=2)
 
   def merged(x, depthwise, pointwise):
     y = ops.conv(x, ops.merge(depthwise, pointwise), 2, 2)
@@ -70,6 +66,45 @@ def test_the_derivatives_of_a_merged_pair_are_those_of_the_pair():
     return [jax.grad(f, (0, 1, 2))(*args) for f in (merged, apart)]
 
   jax.tree.map(close, *both(x, *pair))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize(
+  "shared,size,stride,dilation",
+  [(True, 5, 2, 2), (False, 3, 2, 1)],
+)
+def test_both_forms_of_separable_convolutions_to_second_derivatives(
+  dense, shared, size, stride, dilation
+):
+  def package(x, window, point):
+    return ops.separable(x, window, point, stride, dilation, dense=dense)
+
+  def plain(x, window, point):
+    each = [x[0]] * 2 if shared else x
+    return jnp.stack(
+      [
+        plain_cells.separable(x, w, p, stride, dilation)
+        for x, w, p in zip(each, window, point, strict=True)
+      ]
+    )
+
+  edges = 1 if shared else 2
+  derivatives.check(
+    package,
+    plain,
+    normal(edges, 2, 5, 4, 3),
+    normal(2, size, size, 3, seed=1),
+    normal(2, 4, 3, seed=2),
+  )
+
+
+def test_separable_convolutions_are_dense_on_accelerators_alone(monkeypatch):
+  args = normal(1, 2, 4, 4, 3), normal(2, 3, 3, 3), normal(2, 3, 3)
+  for backend, dense in (("cpu", 0), ("gpu", 1), ("tpu", 1)):
+    monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
+    found = equations.counted(lambda *args: ops.separable(*args), *args)
+    assert found["conv_general_dilated"] == dense
+    assert found["depthwise"] == found["pointwise"] == 1 - dense
 
 
 def test_conv_takes_a_size_and_a_stride_for_each_axis():
@@ -99,73 +134,29 @@ def test_conv_computes_in_the_type_of_its_features():
   x = normal(1, 4, 4, 2).astype(jnp.bfloat16)
   got = jax.eval_shape(ops.conv, x, normal(3, 3, 2, 2, seed=1))
   assert got.dtype == jnp.bfloat16
-  halves = normal(2, 1, 2, 1).astype(jnp.float32)
+  halves = normal(1, 2, 1, 2).astype(jnp.float32)
   assert jax.eval_shape(ops.halve, x, halves).dtype == jnp.bfloat16
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
-def test_pools_are_reduce_windows_and_so_are_their_derivatives(name, stride):
-  pool = {"max_pool_3x3": ops.max_pool, "avg_pool_3x3": ops.avg_pool}[name]
-
-  def package(x):
-    return pool(x, stride)
-
-  def plain(x):
-    return plain_cells.pool(name, x, stride)
-
-  @jax.jit
-  def both(large, small, smallest):
-    return [
-      (f(large), f(small), f(smallest), products(f, large))
-      for f in (package, plain)
-    ]
-
-  # All below zero: a maximum that padded with zeros would show.
-  images = [
-    -jnp.abs(normal(2, *size, 3)) - 0.1 for size in (IMAGE, (4, 3), (1, 2))
+  pair = [
+    normal(*s).astype(jnp.float32) for s in ((3, 3, 3, 2), (3, 4, 2))
   ]
-  jax.tree.map(close, *both(*images))
-
-
-def test_avg_pool_divides_by_the_pixels_that_exist():
-  pool = jax.jit(ops.avg_pool, static_argnums=1)
-  close(pool(jnp.ones((1, 5, 4, 1)), 2), jnp.ones((1, 3, 2, 1)))
-  x = jnp.arange(9.0).reshape(1, 3, 3, 1)
-  corner, edge, centre = (0 + 1 + 3 + 4) / 4, (0 + 1 + 2 + 3 + 4 + 5) / 6, 4.0
-  got = np.asarray(pool(x, 1))[0, :, :, 0]
-  np.testing.assert_allclose(
-    [got[0, 0], got[0, 1], got[1, 1]], [corner, edge, centre], rtol=1e-12
-  )
-
-
-def test_max_pool_gives_a_gradient_of_one_to_each_window_even_with_ties():
-  gradient = jax.jit(jax.grad(lambda x: ops.max_pool(x).sum()))
-  back = gradient(jnp.zeros((1, 4, 4, 1)))
-  assert float(back.sum()) == pytest.approx(16, abs=1e-12)
-  assert np.all(np.isfinite(back))
-
-
-def test_max_pool_in_bfloat16_picks_the_same_pixels():
-  x = normal(1, 5, 5, 2).astype(jnp.bfloat16)
-  got = jax.jit(lambda x: ops.max_pool(x, 2))(x)
-  assert got.dtype == jnp.bfloat16
-  close(got.astype(float), plain_cells.pool("max_pool_3x3", x.astype(float), 2))
+  for dense in (False, True):
+    for edges in (1, 3):
+      y = jax.eval_shape(
+        functools.partial(ops.separable, dense=dense),
+        jnp.stack([x] * edges), *pair,
+      )
+      assert (y.shape, y.dtype) == ((3, 1, 4, 4, 4), jnp.bfloat16)
 
 
 def test_halve_is_two_strided_convolutions_one_pixel_apart():
-  kernel = normal(2, 3, 4, 5, seed=1)
+  kernel = normal(3, 2, 5, 4, seed=1)
 
   @jax.jit
   def both(images):
     got = [ops.halve(x, kernel) for x in images]
     expected = [
-      jnp.concatenate(
-        [
-          plain_cells.factorized_reduction(x, kernel[0, t], kernel[1, t])
-          for t in range(3)
-        ],
-        -1,
+      jnp.stack(
+        [plain_cells.factorized_reduction(x, *each) for each in kernel]
       )
       for x in images
     ]
@@ -175,18 +166,18 @@ def test_halve_is_two_strided_convolutions_one_pixel_apart():
   got, expected = both([normal(2, *size, 4) for size in sizes])
   jax.tree.map(close, got, expected)
   for y, (h, w) in zip(got, sizes, strict=True):
-    assert y.shape == (2, (h + 1) // 2, (w + 1) // 2, 30)
+    assert y.shape == (3, 2, (h + 1) // 2, (w + 1) // 2, 10)
 
 
 def test_halve_reads_even_pixels_then_odd_ones():
   x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-  got = ops.halve(x, jnp.ones((2, 1, 1, 1)))
+  (got,) = ops.halve(x, jnp.ones((1, 2, 1, 1)))
   np.testing.assert_array_equal(got[0, :, :, 0], [[0, 2], [8, 10]])
   np.testing.assert_array_equal(got[0, :, :, 1], [[5, 7], [13, 15]])
 
 
 def test_halve_of_an_odd_size_sees_zeros_beyond_the_border():
-  got = ops.halve(jnp.ones((1, 3, 3, 1)), jnp.ones((2, 1, 1, 1)))
+  (got,) = ops.halve(jnp.ones((1, 3, 3, 1)), jnp.ones((1, 2, 1, 1)))
   np.testing.assert_array_equal(got[0, :, :, 1], [[1, 0], [0, 0]])
 
 

@@ -112,6 +112,7 @@ def network(config: ml_collections.ConfigDict, spec: Spec) -> cnn.Network:
     dtype=None if config.train.dtype == "float32" else config.train.dtype,
     axis=parallel.AXIS if config.train.sync_batch_norm else None,
     remat=config.train.remat,
+    loop=jax.default_backend() == "cpu",
   )
 
 

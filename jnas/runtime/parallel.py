@@ -19,11 +19,11 @@ import numpy as np
 
 AXIS = "data"
 
-# Asked of the compiler on each platform.  On CPU the older emitters of fused
-# loops take about a quarter less time to compile a supernet, and its step is
-# no slower.
+# Asked of the compiler on each platform.  On CPU the newer emitters of fused
+# loops take half the time to compile the loops of `jnas.spaces.depthwise`, and
+# these run a tenth to a third faster.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-  "cpu": {"xla_cpu_use_fusion_emitters": False},
+  "cpu": {"xla_cpu_use_fusion_emitters": True},
 }
 
 

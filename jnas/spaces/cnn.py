@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jnas.spaces import ops
 from jnas.spaces.cells import FixedReduction, SearchCell
+from jnas.spaces.norm import BatchNorm
 from jnas.spaces.spec import Spec
 
 Array = jax.Array
@@ -28,12 +29,14 @@ class Network(nn.Module):
     axis: mesh axis over which batch statistics are shared, or None for
       statistics of each replica's own examples.
     remat: whether to recompute each cell in the backward pass.
+    loop: whether equal edges of a cell are one loop (`SearchCell`).
   """
 
   spec: Spec
   dtype: Any = None
   axis: str | None = None
   remat: bool = False
+  loop: bool = False
 
   @nn.compact
   def __call__(
@@ -56,19 +59,9 @@ class Network(nn.Module):
         batch or the running ones. The auxiliary head exists in training only.
     """
     spec = self.spec
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-5,
-      dtype=self.dtype,
-      axis_name=self.axis if train else None,
-    )
+    norm = functools.partial(BatchNorm, train=train, axis=self.axis)
     if self.dtype is not None:
       x = x.astype(self.dtype)
-    cell_norm = functools.partial(
-      norm, use_scale=spec.affine, use_bias=spec.affine
-    )
     remat = nn.remat if self.remat else lambda module: module
 
     shape = (3, 3, x.shape[-1], spec.stem * spec.width)
@@ -78,16 +71,19 @@ class Network(nn.Module):
     for i, layer in enumerate(spec.layers):
       width *= 2 if layer.reduction else 1
       cell = spec.cell(layer.cell)
-      shared = dict(
-        channels=width, halve_first=halved, norm=cell_norm, name=f"cell{i}"
-      )
+      shared = dict(channels=width, halve_first=halved, name=f"cell{i}")
       if cell is None:
-        module = remat(FixedReduction)(**shared)
+        cell_norm = functools.partial(norm, scaled=spec.affine)
+        module = remat(FixedReduction)(norm=cell_norm, **shared)
       else:
         module = remat(SearchCell)(
           cell=cell,
           reduction=layer.reduction,
+          train=train,
+          affine=spec.affine,
           pool_norm=spec.pool_norm,
+          axis=self.axis,
+          loop=self.loop,
           **shared,
         )
       searched = cell is not None and edge_weights is not None

@@ -1,194 +1,284 @@
-"""All operators on the edges that leave one node, computed together.
+"""All operators on edges that leave one node, computed together.
 
 Every edge that leaves a node reads the same features. So the pools and the
-identity are computed once per node, the first convolutions of all edges are
-one convolution per operator, and one normalisation serves all of them: five
-groups a cell instead of fourteen edges, with identical results and a program
-several times smaller.
+identity are computed once for all of them, an operator's convolutions are one
+stack [T, N, H, W, C] over the edges, and one normalisation serves all
+operators. The architecture weights go into the coefficients of the
+normalisations, so that their gradient costs nothing more.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import NamedTuple
 
-from flax import linen as nn
 import jax
+from jax import lax
 import jax.numpy as jnp
 
-from jnas.spaces import ops
+from jnas.spaces import norm, ops, pools
+from jnas.spaces.depthwise import depthwise
+from jnas.spaces.primitives import materialise
 
 Array = jax.Array
+Leaves = Mapping[str, Array]
+POOLS = {"max_pool_3x3": pools.max_pool, "avg_pool_3x3": pools.avg_pool}
 
 
-class Fan(nn.Module):
+class Leaf(NamedTuple):
+  """An array that an operator keeps for each edge.
+
+  Attributes:
+    shape: of one edge's part.
+    init: gives it from a key.
+    learnt: whether it is a parameter; otherwise it is a running moment.
+  """
+
+  shape: tuple[int, ...]
+  init: Callable[..., Array]
+  learnt: bool
+
+
+def leaves(
+  op: str, channels: int, stride: int, *, affine: bool, pool_norm: bool
+) -> dict[str, Leaf]:
+  """Names and shapes of what an operator keeps for each of its edges.
+
+  Args:
+    op: an operator.
+    channels: C.
+    stride: of the edges.
+    affine: whether normalisations after convolutions have a scale and a bias.
+    pool_norm: whether a normalisation follows each pool. It never has a scale.
+  """
+  c, found = channels, {}
+
+  def weight(name: str, shape: tuple[int, ...], fan_in: int) -> None:
+    found[f"{op}_{name}"] = Leaf(shape, ops.fan_in_uniform(fan_in), True)
+
+  def normalised(repeat: int, scaled: bool) -> None:
+    zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
+    found[f"{op}_mean{repeat}"] = Leaf((c,), zeros, False)
+    found[f"{op}_var{repeat}"] = Leaf((c,), ones, False)
+    if scaled:
+      found[f"{op}_scale{repeat}"] = Leaf((c,), ones, True)
+      found[f"{op}_bias{repeat}"] = Leaf((c,), zeros, True)
+
+  form = ops.CONVOLUTIONS.get(op)
+  if isinstance(form, ops.Separable):
+    k = form.size
+    for repeat in range(1, form.repeats + 1):
+      weight(f"dw{repeat}", (k, k, c), k * k)
+      weight(f"pw{repeat}", (c, c), c)
+      normalised(repeat, affine)
+  elif isinstance(form, ops.Factorized):
+    weight("row", (1, form.size, c, c), c * form.size)
+    weight("column", (form.size, 1, c, c), c * form.size)
+    normalised(1, affine)
+  elif op == "skip_connect" and stride == 2:
+    weight("halves", (2, c // 2, c), c)
+    normalised(1, affine)
+  elif op in POOLS and pool_norm:
+    normalised(1, False)
+  return found
+
+
+class Term(NamedTuple):
+  """An operator's features before what scales and shifts them.
+
+  Attributes:
+    op: the operator.
+    features: [T', N, H', W', C] for the T' edges that keep it, or
+      [1, N, H', W', C] where they are the same for all.
+    scales: [2, T' or 1, C] for `norm.affine`, or None where the features are
+      the operator's output.
+  """
+
+  op: str
+  features: Array
+  scales: Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fan:
   """The weighted features of T edges that leave one node.
 
   Attributes:
     names: the O operators of the space, in the order of the weights' columns.
     kept: for each of the T edges, the operators that are computed.
-    channels: C, of the features and of every output.
     stride: 1, or 2 in a reduction cell's edges from its inputs.
-    norm: makes a normalisation; called with `name`.
-    pool_norm: whether a normalisation follows each pooling. It never has a
-      learnable scale.
+    train: whether normalisations use the moments of this batch.
+    axis: mesh axis over which moments are shared, or None.
   """
 
   names: tuple[str, ...]
   kept: tuple[tuple[str, ...], ...]
-  channels: int
   stride: int
-  norm: Callable[..., nn.Module]
-  pool_norm: bool
+  train: bool
+  axis: str | None = None
 
-  @nn.compact
   def __call__(
-    self, x: Array, weights: Array | None, drop: Array | None
-  ) -> list[Array]:
-    """For each edge, the sum over its operators of weight * operator(x).
+    self,
+    x: Array,
+    leaves: Leaves,
+    weights: Array | None = None,
+    drop: Array | None = None,
+  ) -> tuple[list[Array], dict[str, Array]]:
+    """For each edge the sum over its operators of weight * operator(x).
 
     Args:
       x: [N, H, W, C].
+      leaves: what `leaves` names, for the T' edges that keep an operator:
+        [T', ...].
       weights: [T, O], or None where every kept operator counts once.
       drop: [N, T, O] factors of drop path, or None. The identity of stride
         one is never dropped.
 
     Returns:
-      T arrays [N, H', W', C].
+      T arrays [N, H', W', C], and the running moments by name.
     """
     edges = len(self.kept)
+    terms, moments = self._terms(x, leaves)
     whole, pieces = None, [[] for _ in range(edges)]
-    for op, feature in self._features(x):
-      where = self._where(op)
-      exempt = op == "skip_connect" and self.stride == 1
-      factor = self._factor(
-        op, where, weights, None if exempt else drop, x.dtype
-      )
-      if factor is not None:
-        feature = feature * factor
-      if len(where) == edges and feature.shape[3] == edges:
-        whole = feature if whole is None else whole + feature
+    for op, features, scales in terms:
+      where, column = self.where(op), self.names.index(op)
+      if weights is not None:
+        y = _weighted(features, scales, rows(weights[:, column], where))
       else:
+        y = features if scales is None else norm.affine(features, scales)
+      exempt = op == "skip_connect" and self.stride == 1
+      if drop is not None and not exempt:
+        factor = drop[:, where, column].T[:, :, None, None, None]
+        y = y * factor.astype(x.dtype)
+      if len(y) == len(where) == edges:
+        whole = y if whole is None else whole + y
+      else:
+        each = unstack(y)
         for i, t in enumerate(where):
-          pieces[t].append(feature[..., min(i, feature.shape[3] - 1), :])
+          pieces[t].append(each[min(i, len(each) - 1)])
     if whole is not None:
-      for t in range(edges):
-        pieces[t].append(whole[..., t, :])
-    return [sum(p[1:], start=p[0]) for p in pieces]
+      for piece, y in zip(pieces, unstack(whole), strict=True):
+        piece.append(y)
+    return [sum(p[1:], start=p[0]) for p in pieces], moments
 
-  def _where(self, op: str) -> tuple[int, ...]:
+  def where(self, op: str) -> tuple[int, ...]:
     """The edges that keep an operator."""
     return tuple(t for t, kept in enumerate(self.kept) if op in kept)
 
-  def _factor(
-    self,
-    op: str,
-    where: tuple[int, ...],
-    weights: Array | None,
-    drop: Array | None,
-    dtype: Any,
-  ) -> Array | None:
-    """What an operator's features are multiplied by: [N or 1, 1, 1, T', 1]."""
-    column = self.names.index(op)
-    factor = None
-    if weights is not None:
-      factor = weights[None, where, column]
-    if drop is not None:
-      dropped = drop[:, where, column]
-      factor = dropped if factor is None else factor * dropped
-    if factor is not None:
-      factor = factor[:, None, None, :, None].astype(dtype)
-    return factor
+  def _terms(
+    self, x: Array, leaves: Leaves
+  ) -> tuple[list[Term], dict[str, Array]]:
+    """Every operator that is kept, and the running moments by name."""
+    present = [op for op in self.names if self.where(op)]
+    found, moments = [], {}
 
-  def _features(self, x: Array) -> list[tuple[str, Array]]:
-    """(operator, [N, H', W', T' or 1, C]) for each operator that is kept."""
-    c, stride = self.channels, self.stride
-    present = [op for op in self.names if self._where(op)]
-    features = []
-    for op, pool in (
-      ("max_pool_3x3", ops.max_pool),
-      ("avg_pool_3x3", ops.avg_pool),
-    ):
-      if op in present:
-        pooled = pool(x, stride)
-        if self.pool_norm:
-          pooled = self.norm(name=op, use_scale=False, use_bias=False)(pooled)
-        features.append((op, pooled[..., None, :]))
-    if "skip_connect" in present and stride == 1:
-      features.append(("skip_connect", x[..., None, :]))
+    def normalise(repeat: int, outputs: list[tuple[str, Array]]) -> list[Term]:
+      new, now = self._normalised(repeat, outputs, leaves)
+      moments.update(now)
+      return new
+
+    pooled = [
+      (op, POOLS[op](x, self.stride)[None]) for op in present if op in POOLS
+    ]
+    if pooled and f"{pooled[0][0]}_mean1" in leaves:
+      found += normalise(1, pooled)
+    else:
+      found += [Term(op, y, None) for op, y in pooled]
+    if "skip_connect" in present and self.stride == 1:
+      found.append(Term("skip_connect", x[None], None))
 
     active = jax.nn.relu(x)
     first = [op for op in present if op in ops.CONVOLUTIONS]
-    outputs = [(op, self._first(op, active)) for op in first]
-    if "skip_connect" in present and stride == 2:
-      t = len(self._where("skip_connect"))
-      kernel = self.param(
-        "skip_connect", ops.fan_in_uniform(c), (2, t, c, c // 2)
+    outputs = [(op, self._first(op, active, leaves)) for op in first]
+    if "skip_connect" in present and self.stride == 2:
+      outputs.append(
+        ("skip_connect", ops.halve(active, leaves["skip_connect_halves"]))
       )
-      outputs.append(("skip_connect", ops.halve(active, kernel)))
-    outputs = self._normalised("norm1", outputs)
+    terms = normalise(1, outputs)
 
-    twice = [op for op in first if _repeats(op) == 2]
-    features += [(op, y) for op, y in outputs if op not in twice]
-    outputs = [
-      (op, self._second(op, jax.nn.relu(y))) for op, y in outputs if op in twice
+    twice = [op for op in first if f"{op}_dw2" in leaves]
+    found += [term for term in terms if term.op not in twice]
+    seconds = [
+      (
+        op,
+        ops.separable(
+          jax.nn.relu(norm.affine(y, scales)),
+          leaves[f"{op}_dw2"],
+          leaves[f"{op}_pw2"],
+        ),
+      )
+      for op, y, scales in terms
+      if op in twice
     ]
-    return features + self._normalised("norm2", outputs)
+    return found + normalise(2, seconds), moments
+
+  def _first(self, op: str, x: Array, leaves: Leaves) -> Array:
+    """An operator's first convolutions of [N, H, W, C]: [T', N, H', W', C]."""
+    form = ops.CONVOLUTIONS[op]
+    if isinstance(form, ops.Separable):
+      window, point = leaves[f"{op}_dw1"], leaves[f"{op}_pw1"]
+      return ops.separable(x[None], window, point, self.stride, form.dilation)
+    return jnp.stack(
+      [
+        ops.conv(ops.conv(x, row, (1, self.stride)), column, (self.stride, 1))
+        for row, column in zip(
+          leaves[f"{op}_row"], leaves[f"{op}_column"], strict=True
+        )
+      ]
+    )
 
   def _normalised(
-    self, name: str, outputs: list[tuple[str, Array]]
-  ) -> list[tuple[str, Array]]:
-    """The outputs after one normalisation of all of them, as [..., T', C]."""
+    self, repeat: int, outputs: list[tuple[str, Array]], leaves: Leaves
+  ) -> tuple[list[Term], dict[str, Array]]:
+    """Terms by one normalisation of all outputs, and its running moments."""
     if not outputs:
-      return []
-    joined = [y for _, y in outputs]
-    y = jnp.concatenate(joined, -1) if len(joined) > 1 else joined[0]
-    y = self.norm(name=name)(y)
-    y = y.reshape(*y.shape[:3], -1, self.channels)
-    result, start = [], 0
-    for op, _ in outputs:
-      stop = start + len(self._where(op))
-      result.append((op, y[..., start:stop, :]))
-      start = stop
-    return result
+      return [], {}
+    names = [op for op, _ in outputs]
+    stacks = [y for _, y in outputs]
 
-  def _pair(self, op: str, size: int, repeat: int) -> tuple[Array, Array]:
-    t, c = len(self._where(op)), self.channels
-    depthwise = self.param(
-      f"{op}_dw{repeat}", ops.fan_in_uniform(size**2), (t, size, size, c)
+    def joined(kind: str) -> Array:
+      # What is shared by edges has their moments as often; one is enough.
+      return jnp.concatenate(
+        [leaves[f"{op}_{kind}{repeat}"][: len(y)] for op, y in outputs]
+      )
+
+    scaled = f"{names[0]}_scale{repeat}" in leaves
+    scales, running = norm.coefficients(
+      stacks,
+      norm.Moments(joined("mean"), joined("var")),
+      joined("scale") if scaled else None,
+      joined("bias") if scaled else None,
+      train=self.train,
+      axis=self.axis,
     )
-    pointwise = self.param(
-      f"{op}_pw{repeat}", ops.fan_in_uniform(c), (t, c, c)
-    )
-    return depthwise, pointwise
-
-  def _first(self, op: str, x: Array) -> Array:
-    """An operator's first convolutions: [N, H', W', T' * C]."""
-    form, c = ops.CONVOLUTIONS[op], self.channels
-    if isinstance(form, ops.Separable):
-      kernel = ops.merge(*self._pair(op, form.size, 1))
-      return ops.conv(x, kernel, self.stride, form.dilation)
-    t, k = len(self._where(op)), form.size
-    init = ops.fan_in_uniform(c * k)
-    row = self.param(f"{op}_row", init, (t, 1, k, c, c))
-    column = self.param(f"{op}_column", init, (t, k, 1, c, c))
-    return jnp.concatenate(
-      [
-        ops.conv(ops.conv(x, row[i], (1, self.stride)), column[i],
-                 (self.stride, 1))
-        for i in range(t)
-      ],
-      -1,
-    )
-
-  def _second(self, op: str, x: Array) -> Array:
-    """An operator's second convolutions, x as [N, H, W, T', C]."""
-    depthwise, pointwise = self._pair(op, ops.CONVOLUTIONS[op].size, 2)
-    outputs = []
-    for i in range(x.shape[3]):
-      kernel = ops.merge(depthwise[i, None], pointwise[i, None])
-      outputs.append(ops.conv(x[..., i, :], kernel))
-    return jnp.concatenate(outputs, -1)
+    terms = [
+      Term(op, y, p) for (op, y), p in zip(outputs, scales, strict=True)
+    ]
+    moments = {}
+    for kind, value in running._asdict().items():
+      parts = lax.split(value, [len(y) for y in stacks])
+      for op, part in zip(names, parts, strict=True):
+        shape = (len(self.where(op)), part.shape[1])
+        moments[f"{op}_{kind}{repeat}"] = jnp.broadcast_to(part, shape)
+    return terms, moments
 
 
-def _repeats(op: str) -> int:
-  form = ops.CONVOLUTIONS[op]
-  return form.repeats if isinstance(form, ops.Separable) else 1
+def _weighted(x: Array, scales: Array | None, weights: Array) -> Array:
+  """weights [T] times what the scales make of [T or 1, N, H, W, C]."""
+  factors = jnp.broadcast_to(weights[:, None], (len(weights), x.shape[-1]))
+  if scales is None:
+    return depthwise(x, factors[:, None, None])
+  # Computed once here, not for each pixel in the loop that adds the terms.
+  return norm.affine(x, materialise(scales * factors[None]))
+
+
+def rows(x: Array, where: tuple[int, ...]) -> Array:
+  """x at those rows; a slice where they follow each other."""
+  start, stop = where[0], where[0] + len(where)
+  if where == tuple(range(start, stop)):
+    return lax.slice_in_dim(x, start, stop)
+  return x[jnp.asarray(where)]
+
+
+def unstack(stack: Array) -> list[Array]:
+  """The parts of a stack along its first axis, without that axis."""
+  return [y[0] for y in lax.split(stack, (1,) * len(stack), 0)]

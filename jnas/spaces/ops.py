@@ -1,9 +1,9 @@
-"""Operators on feature maps, as functions of features and parameters.
+"""Convolutions on feature maps, as functions of features and parameters.
 
-Convolutions here have no grouped form. Between the depthwise and the pointwise
-half of a separable convolution there is nothing, so the pair is one dense
-convolution with the kernel dw[i, j, c] * pw[c, d] (`merge`): exact, and on
-every backend faster at search widths than a grouped convolution.
+A separable convolution is computed in one of two ways (`separable`), never as
+a grouped convolution: on CPU as shifted multiply-adds and a matrix product; on
+accelerators, since there is nothing between its depthwise and its pointwise
+half, as one dense convolution with the kernel dw[i, j, c] * pw[d, c].
 
 Paddings are explicit and symmetric, as PyTorch's: JAX's "SAME" is asymmetric
 for a stride of two on an even size.
@@ -15,7 +15,9 @@ import dataclasses
 import jax
 from jax import lax
 import jax.numpy as jnp
-import numpy as np
+
+from jnas.spaces.depthwise import depthwise
+from jnas.spaces.pointwise import pointwise
 
 Array = jax.Array
 
@@ -69,14 +71,58 @@ def merge(depthwise: Array, pointwise: Array) -> Array:
 
   Args:
     depthwise: [T, k, k, C].
-    pointwise: [T, C, D].
+    pointwise: [T, D, C].
 
   Returns:
-    [k, k, C, T * D] with entries dw[t, i, j, c] * pw[t, c, d].
+    [k, k, C, T * D] with entries dw[t, i, j, c] * pw[t, d, c].
   """
   t, k, _, c = depthwise.shape
-  dense = jnp.einsum("tijc,tcd->ijctd", depthwise, pointwise)
-  return dense.reshape(k, k, c, t * pointwise.shape[-1])
+  dense = jnp.einsum("tijc,tdc->ijctd", depthwise, pointwise)
+  return dense.reshape(k, k, c, t * pointwise.shape[1])
+
+
+def separable(
+  x: Array,
+  window: Array,
+  point: Array,
+  stride: int = 1,
+  dilation: int = 1,
+  *,
+  dense: bool | None = None,
+) -> Array:
+  """The depthwise, then pointwise convolution of each edge.
+
+  Args:
+    x: [T, N, H, W, C], or [1, N, H, W, C] where all edges read the same.
+    window: [T, k, k, C], the depthwise kernels.
+    point: [T, D, C], the pointwise kernels.
+    stride: of both axes.
+    dilation: of both axes.
+    dense: whether each pair is one dense convolution. It costs k^2 C D
+      multiplications a pixel instead of k^2 C + C D, and is right where those
+      are cheap: default everywhere but on CPU.
+
+  Returns:
+    [T, N, ceil(H / stride), ceil(W / stride), D].
+  """
+  if dense is None:
+    dense = jax.default_backend() != "cpu"
+  if not dense:
+    y = depthwise(x, window, stride, dilation)
+    return pointwise(y, point)
+  if x.shape[0] == 1:
+    y = conv(x[0], merge(window, point), stride, dilation)
+    y = y.reshape(*y.shape[:3], *point.shape[:2])
+    return jnp.moveaxis(y, 3, 0)
+  kernels = [
+    merge(window[t : t + 1], point[t : t + 1]) for t in range(len(window))
+  ]
+  return jnp.stack(
+    [
+      conv(each, kernel, stride, dilation)
+      for each, kernel in zip(x, kernels, strict=True)
+    ]
+  )
 
 
 def conv(
@@ -108,55 +154,6 @@ def conv(
   )
 
 
-def _windows(x: Array, axis: int, fill: float, stride: int) -> list[Array]:
-  """The three shifted views of a window of three, padded by one."""
-  pads = [(0, 0)] * x.ndim
-  pads[axis] = (1, 1)
-  size = x.shape[axis]
-  padded = jnp.pad(x, pads, constant_values=fill)
-  return [
-    lax.slice_in_dim(padded, i, i + size, stride, axis) for i in range(3)
-  ]
-
-
-def max_pool(x: Array, stride: int = 1) -> Array:
-  """The maximum over 3 x 3 windows, padded with -inf.
-
-  Pairwise maxima of shifted views: the gradient of `lax.reduce_window` is 20
-  times slower on CPU.
-
-  Args:
-    x: [N, H, W, C].
-    stride: of both axes.
-  """
-  for axis in (1, 2):
-    a, b, c = _windows(x, axis, -jnp.inf, stride)
-    x = jnp.maximum(jnp.maximum(a, b), c)
-  return x
-
-
-def avg_pool(x: Array, stride: int = 1) -> Array:
-  """The mean over 3 x 3 windows of the pixels that exist.
-
-  PyTorch's `count_include_pad=False`: at borders the divisor is the number of
-  real pixels.
-
-  Args:
-    x: [N, H, W, C].
-    stride: of both axes.
-  """
-  for axis in (1, 2):
-    size = x.shape[axis]
-    centre = np.arange(0, size, stride)
-    count = 3 - (centre == 0) - (centre == size - 1)
-    shape = [1] * x.ndim
-    shape[axis] = len(centre)
-    inverse = jnp.asarray((1 / count).reshape(shape), x.dtype)
-    a, b, c = _windows(x, axis, 0.0, stride)
-    x = (a + b + c) * inverse
-  return x
-
-
 def halve(x: Array, kernel: Array) -> Array:
   """The factorized reduction: two 1 x 1 convolutions of stride two.
 
@@ -166,15 +163,17 @@ def halve(x: Array, kernel: Array) -> Array:
 
   Args:
     x: [N, H, W, C].
-    kernel: [2, T, C, D]; the half for even pixels, then that for odd ones.
+    kernel: [T, 2, D, C]; the half for even pixels, then that for odd ones.
 
   Returns:
-    [N, ceil(H/2), ceil(W/2), T * 2 * D]; for each t the even half first.
+    [T, N, ceil(H/2), ceil(W/2), 2 * D], the even half first.
   """
   h, w = x.shape[1:3]
+  t, _, d, c = kernel.shape
   x = jnp.pad(x, ((0, 0), (0, h % 2 and 1), (0, w % 2 and 1), (0, 0)))
-  kernel = kernel.astype(x.dtype)
-  even = jnp.einsum("nhwc,tcd->nhwtd", x[:, ::2, ::2], kernel[0])
-  odd = jnp.einsum("nhwc,tcd->nhwtd", x[:, 1::2, 1::2], kernel[1])
-  both = jnp.concatenate((even, odd), axis=-1)
-  return both.reshape(*both.shape[:3], -1)
+  halves = []
+  for i in range(2):
+    flat = kernel[:, i].reshape(1, t * d, c)
+    y = pointwise(x[None, :, i::2, i::2], flat)[0]
+    halves.append(jnp.moveaxis(y.reshape(*y.shape[:3], t, d), 3, 0))
+  return jnp.concatenate(halves, axis=-1)

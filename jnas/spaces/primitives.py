@@ -1,0 +1,118 @@
+"""Functions whose derivatives we state ourselves, and where loops end.
+
+JAX differentiates slices, maxima and reductions one by one; where the sum of
+those parts is a known operation with a fast form, it becomes a primitive here
+and its file states the rules with `jax.interpreters.ad`.
+
+XLA on CPU fuses without regard to what that costs: a window of 25 products
+into the sum of another operator, where it is computed once for each user. A
+computation that is called and not inlined keeps its loops to itself, so on CPU
+most primitives are such calls.
+"""
+
+from collections.abc import Callable, Sequence
+import inspect
+from typing import Any
+
+import jax
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def primitive(
+  name: str,
+  rule: Callable[..., Array],
+  shape: Callable[..., tuple[tuple[int, ...], Any]],
+  *,
+  apart: bool = True,
+) -> Primitive:
+  """A primitive that computes `rule`, as yet without derivatives.
+
+  Args:
+    name: as it appears in a jaxpr.
+    rule: of arrays and static keywords; gives one array.
+    shape: of the same with abstract arrays; gives shape and dtype.
+    apart: whether on CPU its loops are its own.
+  """
+  new = Primitive(name)
+  static = [
+    parameter.name
+    for parameter in inspect.signature(rule).parameters.values()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+  ]
+  # In a program the rule is traced once for each shape.
+  compiled = jax.jit(rule, static_argnames=static)
+
+  def call(*args: Array, **params: Any) -> Array:
+    with set_xla_metadata(inlineable="false"):
+      return compiled(*args, **params)
+
+  def abstract(*args: Any, **params: Any) -> jax.core.ShapedArray:
+    return jax.core.ShapedArray(*shape(*args, **params))
+
+  new.def_impl(compiled)
+  new.def_abstract_eval(abstract)
+  mlir.register_lowering(new, mlir.lower_fun(compiled, multiple_results=False))
+  if apart:
+    mlir.register_lowering(
+      new, mlir.lower_fun(call, multiple_results=False), platform="cpu"
+    )
+  batching.primitive_batchers[new] = _one_by_one(new)
+  return new
+
+
+def _one_by_one(primitive: Primitive) -> Callable[..., tuple[Array, int]]:
+  """The rule of `jax.vmap`: a loop, since nothing in a search maps these."""
+
+  def batch(args: Sequence[Array], axes: Sequence[Any], **params: Any):
+    mapped = [axis is not None for axis in axes]
+    rows = tuple(
+      jnp.moveaxis(arg, axis, 0)
+      for arg, axis in zip(args, axes, strict=True)
+      if axis is not None
+    )
+
+    def one(row: tuple[Array, ...]) -> Array:
+      rest = iter(row)
+      return primitive.bind(
+        *(
+          next(rest) if each else arg
+          for arg, each in zip(args, mapped, strict=True)
+        ),
+        **params,
+      )
+
+    return lax.map(one, rows), 0
+
+  return batch
+
+
+def materialise(x: Array) -> Array:
+  """x, on CPU computed before what uses it and not in the same loop."""
+  return _materialise.bind(x)
+
+
+_materialise = primitive(
+  "materialise", lambda x: x, lambda x: (x.shape, x.dtype)
+)
+ad.deflinear2(_materialise, lambda ct, x: (_materialise.bind(ct),))
+
+
+def sums(terms: Sequence[Array], axes: tuple[int, ...]) -> list[Array]:
+  """The sums of several arrays of one shape, in one pass over all of them.
+
+  They are added up in float32, or in float64 where they are that.
+  """
+  kind = jnp.promote_types(terms[0].dtype, jnp.float32)
+  zero = jnp.zeros((), kind)
+  return lax.reduce(
+    tuple(term.astype(kind) for term in terms),
+    (zero,) * len(terms),
+    lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)),
+    axes,
+  )

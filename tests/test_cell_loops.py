@@ -1,0 +1,224 @@
+"""Equal edges in one loop against all edges of a source at once."""
+
+
+import equations
+import jax
+import jax.numpy as jnp
+from made_up_cells import (
+  DUPLICATE,
+  POOLS,
+  build,
+  discrete,
+  drawn,
+  full,
+  normal,
+  states,
+  varied,
+)
+import numpy as np
+import pytest
+
+from jnas.spaces.cells import Segment, segments
+from jnas.spaces.spec import S1, S3, Cell
+
+SEP = "sep_conv_3x3"
+# All edges alike, two of them between the same two nodes.
+ALIKE = discrete([(SEP, 1), (SEP, 1), (SEP, 0), (SEP, 2)], (2, 3))
+
+
+def first_alike(outer, inner):
+  """A DARTS cell of two nodes whose edges from its inputs keep `outer`."""
+  cell = full(S1, 2)
+  kept = [outer if source < 2 else inner for source, _ in cell.edges]
+  return Cell(S1, cell.edges, tuple(kept), cell.concat)
+
+
+def run(cell, loop, s0, s1, weights, drop, **options):
+  """A function of parameters and weights: the output, and the moments."""
+  module = build(cell, loop=loop, **options)
+
+  def apply(params, weights):
+    return module.apply(
+      {"params": params}, s0, s1, weights, drop, mutable="batch_stats"
+    )
+
+  return apply
+
+
+def everything(apply, params, weights, order=2):
+  """Output, moments, gradients, and the gradients' derivative."""
+
+  def loss(params, weights):
+    y, stats = apply(params, weights)
+    return jnp.sum(normal(*y.shape, seed=4) * jnp.sin(y)), (y, stats)
+
+  args = (params, weights) if weights is not None else (params,)
+  number = tuple(range(len(args)))
+  tangents = jax.tree.map(lambda a: jnp.cos(3 * a), args)
+
+  def gradient(*args):
+    return jax.grad(loss, number, has_aux=True)(
+      args[0], *(args[1:] or (None,))
+    )
+
+  if order == 1:
+    return gradient(*args)
+  (gradients, extra), (product, _) = jax.jvp(gradient, args, tangents)
+  return {"values": extra, "gradients": gradients, "product": product}
+
+
+def near(path, x, y):
+  assert x.dtype == y.dtype
+  np.testing.assert_allclose(
+    x, y, rtol=0, atol=1e-10 * max(1.0, float(abs(y).max())),
+    err_msg=jax.tree_util.keystr(path),
+  )
+
+
+@pytest.mark.parametrize(
+  "cell,reduction,weighted,dropped",
+  [
+    (full(S3, 2), False, True, True),
+    (full(POOLS, 2), True, True, True),
+    (ALIKE, False, False, True),
+    (ALIKE, True, False, False),
+  ],
+)
+def test_a_loop_changes_nothing_but_the_order_of_computing(
+  cell, reduction, weighted, dropped, x64
+):
+  s0, s1 = states(False)
+  weights = normal(*cell.shape, seed=2) if weighted else None
+  drop = normal(2, *cell.shape, seed=3) if dropped else None
+  options = dict(
+    reduction=reduction, halve_first=False, affine=cell is ALIKE
+  )
+  trees = [
+    drawn(build(cell, loop=loop, **options), s0, s1, None, None)
+    for loop in (False, True)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *trees)
+
+  @jax.jit
+  def both(params, weights):
+    return [
+      everything(
+        run(cell, loop, s0, s1, weights, drop, **options), params, weights
+      )
+      for loop in (True, False)
+    ]
+
+  got, expected = both(trees[0], weights)
+  stats = jax.tree.leaves(expected["values"][1])
+  assert stats and all(np.isfinite(leaf).all() for leaf in stats)
+  assert any(
+    abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected["product"])
+  )
+  jax.tree_util.tree_map_with_path(near, got, expected)
+
+
+def test_evaluation_in_a_loop_reads_the_moments_of_each_edge(x64):
+  cell = full((*POOLS, SEP), 2)
+  s0, s1 = states(False)
+  weights = normal(*cell.shape, seed=2)
+  options = dict(reduction=True, halve_first=False)
+  params = drawn(build(cell, **options), s0, s1, None, None)
+
+  @jax.jit
+  def both(params):
+    _, stats = run(cell, True, s0, s1, weights, None, **options)(
+      params, weights
+    )
+    variables = {"params": params, **stats}
+    return [
+      build(cell, loop=loop, train=False, **options).apply(
+        variables, s0 * 2 + 1, s1, weights, None
+      )
+      for loop in (True, False)
+    ]
+
+  got, expected = both(params)
+  assert abs(expected).max() > 1e-3
+  np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_equal_edges_of_one_stride_are_one_segment():
+  # Rows (0, 2), (1, 2), (0, 3), (1, 3), (2, 3); by source, then by target.
+  cell = full(S3, 2)
+  assert segments(cell, False, True) == (Segment((0, 2, 1, 3, 4), 1, True),)
+  assert segments(cell, True, True) == (
+    Segment((0, 2, 1, 3), 2, True),
+    Segment((4,), 1, False),
+  )
+  assert segments(cell, True, False) == (
+    Segment((0, 2), 2, False),
+    Segment((1, 3), 2, False),
+    Segment((4,), 1, False),
+  )
+  # Two edges between the same nodes stay in the order of their rows.
+  assert segments(ALIKE, False, True) == (Segment((2, 0, 1, 3), 1, True),)
+
+
+@pytest.mark.parametrize("cell", [varied(3), DUPLICATE])
+def test_edges_that_keep_different_operators_are_no_loop(cell):
+  for reduction in (False, True):
+    parts = segments(cell, reduction, True)
+    assert parts == segments(cell, reduction, False)
+    rows = sorted(e for part in parts for e in part.edges)
+    assert rows == [e for e, kept in enumerate(cell.kept) if kept]
+
+
+@pytest.mark.parametrize("outer_loop", [False, True])
+def test_one_stride_can_be_a_loop_and_the_other_not(outer_loop, x64):
+  pools = ("max_pool_3x3", "skip_connect")
+  edges = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (2, 4), (3, 4))
+  kept = [pools] * 7
+  kept[1 if not outer_loop else 5] = ("avg_pool_3x3",)
+  cell = Cell(S1, edges, tuple(kept), (2, 3, 4))
+  parts = segments(cell, True, True)
+  assert {(part.stride, part.loop) for part in parts} == {
+    (2, outer_loop), (1, not outer_loop)
+  }
+  s0, s1 = states(False)
+  weights = normal(*cell.shape, seed=2)
+  options = dict(reduction=True, halve_first=False)
+  params = drawn(build(cell, **options), s0, s1, None, None)
+
+  @jax.jit
+  def both(params, weights):
+    return [
+      everything(
+        run(cell, loop, s0, s1, weights, None, **options), params, weights, 1
+      )
+      for loop in (True, False)
+    ]
+
+  jax.tree_util.tree_map_with_path(near, *both(params, weights))
+
+
+def test_the_program_of_a_loop_is_small_and_forgets_what_it_computed():
+  cell = full(("none", "skip_connect", SEP), 4)
+  s0, s1 = (s.astype(jnp.float32) for s in states(False))
+  options = dict(reduction=False, halve_first=False)
+  params = drawn(build(cell, **options), s0, s1, None, None)
+  params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+  weights = jnp.ones(cell.shape)
+  sizes, found = {}, {}
+  for loop in (False, True):
+    apply = run(cell, loop, s0, s1, weights, None, **options)
+
+    def loss(params, weights, apply=apply):
+      return apply(params, weights)[0].sum()
+
+    gradient = jax.grad(loss, (0, 1))
+    text = jax.jit(gradient).lower(params, weights).as_text()
+    sizes[loop] = len(text.splitlines())
+    found[loop] = equations.counted(gradient, params, weights)
+  assert sizes[True] < 0.6 * sizes[False]
+  # Two stages an edge, and the weighting of the identity; the stages once
+  # again for the gradient.
+  assert found[False]["scan"] == 0
+  assert found[True]["scan"] == 2
+  assert found[True]["depthwise"] == 3 + 2
+  assert found[False]["depthwise"] == 5 * 3
+  assert found[True]["remat2"] + found[True]["checkpoint"] > 0
