@@ -53,8 +53,8 @@ def conjugate_gradients(
     b: right-hand side.
     steps: number of products with H.
     damping: added to the diagonal.
-    unroll: whether to write the iterations out. On CPU convolutions inside a
-      loop lose their fast path; elsewhere the loop compiles faster.
+    unroll: whether to write the iterations out, as they must be where the
+      product is a compiled program of its own. A loop compiles faster.
   """
   # The residual is never below its own rounding error; iterating on noise
   # would divide by it.

@@ -56,7 +56,7 @@ def estimator(
   steps: int = 10,
   damping: float = 0.01,
   scale: float = 0.1,
-  unroll: bool = True,
+  unroll: bool = False,
 ) -> Callable[..., Hypergradient]:
   """A hypergradient with the signature of `Algorithm.estimate`.
 
@@ -67,7 +67,7 @@ def estimator(
     steps: products with the Hessian, for the implicit ones.
     damping: added to the Hessian's diagonal, for the implicit ones.
     scale: step of the Neumann series.
-    unroll: whether the solver's loop is written out (on CPU it must be).
+    unroll: whether the solver's loop is written out.
 
   Raises:
     ValueError: no such estimate, or none of this form.
