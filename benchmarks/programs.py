@@ -47,9 +47,13 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   )
   if variant["independent"]:
     spec = independent(spec)
+  loop = jax.default_backend() == "cpu"
   bfloat16 = variant["dtype"] == "bfloat16"
   network = cnn.Network(
-    spec, dtype="bfloat16" if bfloat16 else None, remat=variant["remat"]
+    spec,
+    dtype="bfloat16" if bfloat16 else None,
+    remat=variant["remat"],
+    loop=loop,
   )
   objective = losses.classification(network)
   schedule = optim.cosine(0.025, 0.001, epochs=50, steps_per_epoch=390)
@@ -68,11 +72,14 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   estimate = base.estimator(
     "first_order" if kind == "gradient" else name,
     form="exact" if exact else "finite_difference",
-    unroll=jax.default_backend() == "cpu",
   )
   algorithm = darts.darts(spec, estimate)
   virtual = steps.momentum_virtual(schedule, momentum=0.9, decay=3e-4)
-  if variant["part"] == "step":
+  if variant["part"] == "step" and kind == "first_order" and loop:
+    step = steps.first_order_step(
+      algorithm.relax, objective, sgd, adam, draw, seed=0, mean=parallel.mean
+    )
+  elif variant["part"] == "step":
     step = steps.search_step(
       algorithm, objective, sgd, adam, draw, seed=0, virtual=virtual,
       mean=parallel.mean,

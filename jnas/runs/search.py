@@ -101,7 +101,6 @@ def build_estimator(
     steps=config.algo.solver_steps,
     damping=config.algo.solver_damping,
     scale=config.algo.solver_scale,
-    unroll=jax.default_backend() == "cpu",
   )
 
 
@@ -140,7 +139,23 @@ def build_plan(
     decay=config.weights.decay,
   )
 
+  # Where compiling is what one waits for, both levels share one program.
+  shared = (
+    config.algo.hypergrad == "first_order" and jax.default_backend() == "cpu"
+  )
+
   def step(warm: bool) -> steps.Step:
+    if shared and not warm:
+      return steps.first_order_step(
+        algorithm.relax,
+        objective,
+        weights_optimizer,
+        arch_optimizer,
+        draw,
+        seed=config.seed,
+        rate=drop,
+        mean=parallel.mean,
+      )
     return steps.search_step(
       algorithm,
       objective,
