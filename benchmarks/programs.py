@@ -29,6 +29,7 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   import jax
   from jax.sharding import PartitionSpec
 
+  from benchmarks import operations
   from jnas.algorithms import base, darts
   from jnas.data.device import Split
   from jnas.runtime import keys, parallel
@@ -118,18 +119,20 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
     steps.repeated(step, length), mesh, (whole,) * 3, whole, donate=0
   )
   began = time.perf_counter()
-  lowered = compiled.lower(state, train, valid)
+  traced = compiled.trace(state, train, valid)
+  lowered = traced.lower()
+  work = operations.count(traced.jaxpr.jaxpr)
   traced = time.perf_counter()
   program = lowered.compile()
   built = time.perf_counter()
-  memory, costs = program.memory_analysis(), program.cost_analysis()
+  memory = program.memory_analysis()
   about = {
     "trace_s": traced - began,
     "compile_s": built - traced,
     "lines": lowered.as_text().count("\n"),
     "temporaries_mb": memory.temp_size_in_bytes / 2**20,
-    "gflop": costs.get("flops", 0) / 1e9 / length,
-    "gbyte": costs.get("bytes accessed", 0) / 1e9 / length,
+    "gflop": work.flop / 1e9 / length,
+    "gbyte": work.bytes / 1e9 / length,
     "parameters": cnn.count(state.weights),
     "device": jax.devices()[0].device_kind,
     "version": f"jax {jax.__version__}",

@@ -124,7 +124,7 @@ def table(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> str:
   head = (
     f"{'size':28}{'program':26}{'trace':>7}{'compile':>8}{'lines':>8}"
     f"{'step s':>8}{'spread':>15}{'img/s':>7}{'temp MB':>8}{'peak MB':>8}"
-    f"{'GF/s':>6}{'of max':>7}{'time':>6}{'mem':>6}"
+    f"{'GF/s':>6}{'of max':>7}{'GB/s':>6}{'of max':>7}{'time':>6}{'mem':>6}"
   )
   lines = [head]
   base: dict[str, dict[str, Any]] = {}
@@ -137,13 +137,16 @@ def table(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> str:
       ratio = f"{row['step_s'] / base[size]['step_s']:.2f}"
       memory = f"{row['peak_mb'] / base[size]['peak_mb']:.2f}"
     rate = row.get("gflop", 0) / row["step_s"]
+    moved = row.get("gbyte", 0) / row["step_s"]
     spread = f"{row['fastest_s']:.3f}-{row['slowest_s']:.3f}"
     lines.append(
       f"{size:28}{name:26}{row.get('trace_s', 0):7.1f}"
       f"{row.get('compile_s', 0):8.1f}{row.get('lines', 0):8d}"
       f"{row['step_s']:8.3f}{spread:>15}{row['images_per_s']:7.0f}"
       f"{row.get('temporaries_mb', 0):8.0f}{row['peak_mb']:8.0f}"
-      f"{rate:6.0f}{rate / 1e3 / ceilings['tflops']:7.1%}{ratio:>6}{memory:>6}"
+      f"{rate:6.0f}{rate / 1e3 / ceilings['tflops']:7.1%}"
+      f"{moved:6.1f}{moved / ceilings['gbytes_per_s']:7.1%}"
+      f"{ratio:>6}{memory:>6}"
     )
   return "\n".join(lines)
 

@@ -217,17 +217,18 @@ class SearchCell(nn.Module):
   def _looped(self, part, states, leaves, weights, drop):
     """The same for equal edges of any sources, one after the other."""
     fan = self._fan(part, part.edges[:1])
-    # With a stride, what is read has another resolution than what is written.
-    first = 2 if self.reduction else 0
-    inputs = jnp.stack(states[:2]) if part.stride == 2 else None
-    like = next(s for s in states[first:] if s is not None) if (
-      inputs is None
-    ) else states[0][:, ::2, ::2]
+    # The loop carries the nodes it writes, in a reduction cell all but the
+    # inputs; edges with a stride read those, all others what is carried.
+    first, strided = 2 if self.reduction else 0, part.stride == 2
+    inputs = jnp.stack(states[:2]) if strided else None
+    known = [s for s in states[first:] if s is not None]
+    like = states[0][:, ::2, ::2] if strided else known[0]
     carry = jnp.stack(
       [jnp.zeros_like(like) if s is None else s for s in states[first:]]
     )
     ends = np.asarray([self.cell.edges[e] for e in part.edges])
-    shift = 0 if part.stride == 2 else first
+    sources = ends[:, 0] - (0 if strided else first)
+    targets = ends[:, 1] - first
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def one(x, leaves, weights, drop):
@@ -242,7 +243,7 @@ class SearchCell(nn.Module):
 
     def body(carry, each):
       (source, target), *rest = each
-      read = carry if inputs is None else inputs
+      read = inputs if strided else carry
       x = lax.dynamic_index_in_dim(read, source, keepdims=False)
       y, moments = one(x, *rest)
       y = materialise(y)
@@ -250,7 +251,7 @@ class SearchCell(nn.Module):
       return lax.dynamic_update_index_in_dim(carry, y, target, 0), moments
 
     each = (
-      (jnp.asarray(ends[:, 0] - shift), jnp.asarray(ends[:, 1] - first)),
+      (jnp.asarray(sources), jnp.asarray(targets)),
       leaves,
       weights,
       None if drop is None else jnp.moveaxis(drop, 1, 0),
