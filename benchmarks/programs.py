@@ -119,13 +119,13 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
     steps.repeated(step, length), mesh, (whole,) * 3, whole, donate=0
   )
   began = time.perf_counter()
-  traced = compiled.trace(state, train, valid)
-  lowered = traced.lower()
-  work = operations.count(traced.jaxpr.jaxpr)
+  equations = compiled.trace(state, train, valid)
+  lowered = equations.lower()
   traced = time.perf_counter()
   program = lowered.compile()
   built = time.perf_counter()
   memory = program.memory_analysis()
+  work = operations.count(equations.jaxpr.jaxpr)
   about = {
     "trace_s": traced - began,
     "compile_s": built - traced,

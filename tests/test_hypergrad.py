@@ -16,8 +16,6 @@ from jnas.runtime import parallel
 pytestmark = pytest.mark.usefixtures("x64")
 
 LR, MOMENTUM, DECAY = 0.2, 0.9, 0.03
-# What XLA is asked for in runs; it halves the time to compile here.
-jit = functools.partial(jax.jit, compiler_options=parallel.compiler_options())
 
 
 def flat(tree):
@@ -268,9 +266,11 @@ def test_difference_quotients_converge_to_the_exact_form(smooth, name):
     {"eta": 0.7} if name == "amended" else {"virtual": virtual_step(buffer)}
   )
   arguments = (train, valid, w, alpha)
-  exact = jit(lambda: getattr(hypergrad, name)(*arguments, **extra))()
+  exact = jax.jit(lambda: getattr(hypergrad, name)(*arguments, **extra))()
   difference = getattr(hypergrad, f"{name}_difference")
-  form = jit(lambda epsilon: difference(*arguments, epsilon=epsilon, **extra))
+  form = jax.jit(
+    lambda epsilon: difference(*arguments, epsilon=epsilon, **extra)
+  )
   errors = []
   for epsilon in (1e-1, 1e-2, 1e-3):
     found = form(epsilon)
@@ -287,7 +287,9 @@ def test_difference_quotients_follow_the_papers_rules(smooth):
   train, valid = smooth_loss(xt, yt), smooth_loss(xv, yv)
   join = ravel_pytree(w)[1]
 
-  derivatives = {loss: jit(jax.grad(loss, (0, 1))) for loss in (train, valid)}
+  derivatives = {
+    loss: jax.jit(jax.grad(loss, (0, 1))) for loss in (train, valid)
+  }
 
   def gradients(loss, at):
     return [flat(g) for g in derivatives[loss](join(at), alpha)]
@@ -345,7 +347,7 @@ def test_replicas_with_parts_of_the_batch_give_that_of_the_whole(smooth):
       everything(same, parallel.mean, *data),
     )
 
-  whole = jit(functools.partial(everything, same, same))(*data)
+  whole = jax.jit(functools.partial(everything, same, same))(*data)
   found, wrong = parallel.shard_step(
     over_replicas, mesh, (shared,) * 4, PartitionSpec()
   )(*data)

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 from jnas import hypergrad, relax
-from jnas.runtime import keys, parallel
+from jnas.runtime import keys
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
 from jnas.training import losses
 
 LR, MOMENTUM, DECAY = 0.2, 0.9, 0.03
 in_float64 = pytest.mark.usefixtures("x64")
-# What XLA is asked for in runs; it halves the time to compile here.
-jit = functools.partial(jax.jit, compiler_options=parallel.compiler_options())
 
 
 def flat(tree):
@@ -168,7 +166,7 @@ def supernet():
       name: jnp.asarray(0.5 * rng.normal(size=cell.shape))
       for name, cell in spec.searched
     }
-    init = jit(lambda key: network.init(key, x[0], alpha, train=True))
+    init = jax.jit(lambda key: network.init(key, x[0], alpha, train=True))
     variables = jax.tree.map(
       lambda a: a.astype(jnp.float64), init(jax.random.key(0))
     )
@@ -184,7 +182,7 @@ def supernet():
     return Supernet(
       w, alpha, buffer, objective, network, variables["batch_stats"],
       tuple(losses.Batch(x[i], y[i], None) for i in range(2)),
-      jit(jax.value_and_grad(loss, (0, 1))),
+      jax.jit(jax.value_and_grad(loss, (0, 1))),
     )
 
 
@@ -216,7 +214,7 @@ def test_amended_and_implicit_terms_against_differences(supernet):
       hypergrad.implicit(train, valid, w, alpha, solve=half),
     )
 
-  hv, amended, implicit = jit(everything)(supernet.w, supernet.alpha)
+  hv, amended, implicit = jax.jit(everything)(supernet.w, supernet.alpha)
   _, v, first = supernet.derivatives(
     1, flat(supernet.w), flat(supernet.alpha)
   )
@@ -243,8 +241,8 @@ def test_unrolled_on_the_supernet(supernet):
     return valid(virtual(w, jax.grad(train)(w, alpha)), alpha)
 
   # Through the virtual step: reverse mode over reverse mode.
-  through = jit(jax.grad(reached))(supernet.alpha, supernet.w)
-  found = jit(
+  through = jax.jit(jax.grad(reached))(supernet.alpha, supernet.w)
+  found = jax.jit(
     lambda w, alpha: hypergrad.unrolled(
       train, valid, w, alpha, virtual=virtual
     )
@@ -269,7 +267,7 @@ def test_unrolled_on_the_supernet(supernet):
 def test_second_derivatives_go_through_the_batch_statistics(supernet):
   batch = supernet.batches[0]
   mixed = {name: relax.softmax(a) for name, a in supernet.alpha.items()}
-  _, (new, _) = jit(
+  _, (new, _) = jax.jit(
     lambda w: supernet.objective(w, supernet.stats, mixed, batch, None)
   )(supernet.w)
   own = jax.tree.map(lambda n, o: (n - 0.9 * o) / 0.1, new, supernet.stats)
@@ -282,7 +280,7 @@ def test_second_derivatives_go_through_the_batch_statistics(supernet):
   loss, v, _ = supernet.derivatives(
     0, flat(supernet.w), flat(supernet.alpha)
   )
-  frozen_loss, frozen_hv = jit(curvature)(
+  frozen_loss, frozen_hv = jax.jit(curvature)(
     supernet.w, supernet.alpha, ravel_pytree(supernet.w)[1](v)
   )
   np.testing.assert_allclose(float(frozen_loss), loss, rtol=1e-9)

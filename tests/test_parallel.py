@@ -119,25 +119,3 @@ def test_local_batch_divides_or_explains():
     parallel.local_batch(3, mesh)
   with pytest.raises(ValueError, match=r"got 0; choose 4,"):
     parallel.local_batch(0, mesh)
-
-
-def test_compiler_options_are_accepted_and_unknown_ones_left_out(monkeypatch):
-  options = parallel.compiler_options()
-  run = jax.jit(lambda x: 2 * x, compiler_options=options)
-  assert run(2.0) == 4.0
-  assert parallel.compiler_options("tpu") == {}
-  parallel._accepted.cache_clear()
-  monkeypatch.setattr(
-    parallel,
-    "_OPTIONS",
-    {
-      "cpu": {
-        "xla_there_is_no_such_option": True,
-        "xla_backend_optimization_level": 1,
-      }
-    },
-  )
-  try:
-    assert parallel.compiler_options() == {"xla_backend_optimization_level": 1}
-  finally:
-    parallel._accepted.cache_clear()

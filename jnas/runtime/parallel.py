@@ -8,8 +8,7 @@ removes: a small supernet took 2 to 3% more processor time to compile than
 under plain `jax.jit`, and no longer a step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,13 +17,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 AXIS = "data"
-
-# Asked of the compiler on each platform.  On CPU the newer emitters of fused
-# loops take half the time to compile the loops of `jnas.spaces.depthwise`, and
-# these run a tenth to a third faster.
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-  "cpu": {"xla_cpu_use_fusion_emitters": True},
-}
 
 
 def mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -109,31 +101,4 @@ def shard_step(
       check_vma=False,
     ),
     donate_argnums=donate,
-    compiler_options=compiler_options(mesh.devices.flat[0].platform),
   )
-
-
-@functools.cache
-def _accepted(platform: str) -> Mapping[str, Any]:
-  """Returns the options of the platform that this version of XLA knows."""
-  accepted = {}
-  for name, value in _OPTIONS.get(platform, {}).items():
-    probe = jax.jit(lambda x: x + 1, compiler_options={name: value})
-    try:
-      probe.lower(jax.ShapeDtypeStruct((), np.float32)).compile()
-    except Exception:  # the type differs between versions of jaxlib
-      continue
-    accepted[name] = value
-  return accepted
-
-
-def compiler_options(platform: str | None = None) -> dict[str, Any]:
-  """Returns what to pass as `jax.jit(compiler_options=...)`.
-
-  Options that this version of XLA refuses are left out, so the result may be
-  empty; on accelerators it is.
-
-  Args:
-    platform: "cpu", "gpu" or "tpu"; default: that of the first device.
-  """
-  return dict(_accepted(platform or jax.default_backend()))
