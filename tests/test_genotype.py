@@ -8,9 +8,40 @@ import sys
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.genotype import Genotype, RecurrentGenotype
+from jnas.genotype import (
+  Genotype,
+  NasBench201Genotype,
+  RecurrentGenotype,
+  StackGenotype,
+)
+
+# Line 0 of the table of NAS-Bench-201.
+NODES = (
+  "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+"
+  "|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+)
+NAS_BENCH_201 = NasBench201Genotype(
+  [
+    [("avg_pool_3x3", 0)],
+    [("nor_conv_1x1", 0), ("skip_connect", 1)],
+    [("nor_conv_1x1", 0), ("skip_connect", 1), ("skip_connect", 2)],
+  ]
+)
+STACK_TEXT = (
+  "Genotype(cells=[[('sep_conv_3x3', 0), ('skip_connect', 1)], "
+  "[('none', 1), ('none', 1)]], concat=[2])"
+)
+STACK = StackGenotype(
+  [
+    [("sep_conv_3x3", 0), ("skip_connect", 1)],
+    [("none", 1), ("none", 1)],
+  ],
+  range(2, 3),
+)
 
 EVERY = [
+  pytest.param(NAS_BENCH_201, id="nas-bench-201"),
+  pytest.param(STACK, id="stack"),
   *(pytest.param(g, id=n) for n, g in genotype_lib.ZOO.items()),
   *(
     pytest.param(g, id=f"{n}-rnn")
@@ -102,6 +133,122 @@ def test_parse_takes_recurrent_cells():
     assert genotype_lib.parse(text) == want
 
 
+def test_text_forms_of_the_other_kinds():
+  assert genotype_lib.format_text(NAS_BENCH_201) == NODES
+  assert genotype_lib.format_text(STACK) == STACK_TEXT
+  data = genotype_lib.to_json(NAS_BENCH_201)
+  assert data["nodes"][0] == [["avg_pool_3x3", 0]]
+  cells = [g.normal for g in list(genotype_lib.ZOO.values())[:3]]
+  text = genotype_lib.format_text(StackGenotype(cells, range(2, 6)))
+  assert text.startswith("Genotype(cells=[[('sep_conv_3x3', 1), (")
+  assert text.endswith("('dil_conv_5x5', 4)]], concat=range(2, 6))")
+
+
+@pytest.mark.parametrize(
+  "text, want",
+  [
+    (f"0,{NODES},69.55,86.18", NAS_BENCH_201),
+    (f"INFO cell: {NODES} after 3 epochs\n", NAS_BENCH_201),
+    (f"genotype='{NODES}'", NAS_BENCH_201),
+    (repr(NAS_BENCH_201), NAS_BENCH_201),
+    (f"best = {STACK_TEXT}", STACK),
+    (STACK_TEXT.replace("[2]", "range(2, 3)"), STACK),
+    (STACK_TEXT.replace("cells=", "").replace("concat=", ""), STACK),
+    (STACK_TEXT.replace("cells=", ""), STACK),
+    (repr(STACK), STACK),
+    (f"|epoch~3| {STACK_TEXT}", STACK),
+  ],
+)
+def test_parse_takes_the_other_kinds(text, want):
+  assert genotype_lib.parse(text) == want
+  assert genotype_lib.load(text) == want
+
+
+@pytest.mark.parametrize(
+  "text, words",
+  [
+    (NODES.replace("nor_conv_1x1", "nor_conv1x1"), "mean 'nor_conv_1x1'"),
+    (
+      NODES.replace("avg_pool", "max_pool"),
+      r"nodes\[0\]\[0\] .*'max_pool_3x3'",
+    ),
+    (NODES.replace("sk", "sep_conv_3x3~0|sk", 1), r"nodes\[1\]: node 2 reads"),
+    (NODES.replace("~2", "~3"), r"inputs \[0, 1, 2\] once.*\[0, 1, 3\]"),
+    (
+      NODES.replace("~0", "~", 1),
+      "Expected operator~input.*got 'avg_pool_3x3~'",
+    ),
+    (NODES.replace("~0|+|", "~0+|", 1), "Expected operator~input"),
+    (NODES[: NODES.rindex("+")], "nodes 1, 2 and 3"),
+    (f"{NODES}\n{NODES}", "Expected one cell .* got 2"),
+    (STACK_TEXT.replace("none", "nne", 1), r"cells\[1\]\[0\] .* mean 'none'"),
+    (STACK_TEXT.replace(", concat=[2]", ""), "missing field 'concat'"),
+    (
+      STACK_TEXT.replace("[2]", "[2, 3]"),
+      "concat: expected nodes out of 2 to 2",
+    ),
+    (STACK_TEXT.replace("[2]", "[2], concat=[2]"), "concat again"),
+    ("Genotype(cells=[], concat=[2])", "a list of pairs for each layer"),
+    ("Genotype(cells=[], normal=[], concat=[2])", "unknown field 'normal'"),
+    ("Genotype(cells=[[]], concat=[2])", r"cells\[0\]: expected a list"),
+    ("Genotype(nodes=[3, [3], None])", r"nodes\[2\]: expected a list of"),
+    (
+      "Genotype([('tanh', 0)], [1], concat=[1])",
+      "missing field 'recurrent'|unknown field|again",
+    ),
+  ],
+)
+def test_mistakes_in_the_other_kinds_are_explained(text, words):
+  with pytest.raises(ValueError, match=words):
+    genotype_lib.parse(text)
+
+
+def test_all_cells_of_a_stack_have_the_nodes_of_the_concat():
+  cells = [genotype_lib.ZOO["DARTS_V2"].normal] * 3
+  genotype_lib.validate(StackGenotype(cells, range(2, 6)))
+  cells[1] = cells[1][:6]
+  with pytest.raises(ValueError, match="concat: expected nodes out of 2 to 4"):
+    genotype_lib.validate(StackGenotype(cells, range(2, 6)))
+
+
+def test_true_is_no_input():
+  nodes = ((("none", 0),), (("none", False), ("none", True)))
+  with pytest.raises(ValueError, match=r"nodes\[1\]: node 2 reads"):
+    genotype_lib.validate(NasBench201Genotype((*nodes, NAS_BENCH_201.nodes[2])))
+
+
+def test_chosen_numbers_nodes_as_the_supernet_does():
+  assert genotype_lib.chosen(NAS_BENCH_201) == {
+    "cell": (
+      ("avg_pool_3x3", 0, 1),
+      ("nor_conv_1x1", 0, 2),
+      ("skip_connect", 1, 2),
+      ("nor_conv_1x1", 0, 3),
+      ("skip_connect", 1, 3),
+      ("skip_connect", 2, 3),
+    )
+  }
+  assert genotype_lib.chosen(STACK) == {
+    "cell0": (("sep_conv_3x3", 0, 2), ("skip_connect", 1, 2)),
+    "cell1": (("none", 1, 2), ("none", 1, 2)),
+  }
+  found = genotype_lib.chosen(genotype_lib.ZOO["DARTS_V2"])
+  assert list(found) == ["normal", "reduce"]
+  assert found["normal"][-1] == ("dil_conv_3x3", 2, 5)
+
+
+def test_skip_share_is_that_of_the_normal_cells():
+  assert genotype_lib.skip_share(NAS_BENCH_201) == 0.5
+  assert genotype_lib.skip_share(genotype_lib.ZOO["GDAS_F1"]) == 5 / 8
+  skip = [("skip_connect", 0), ("skip_connect", 1)]
+  none = [("none", 0), ("none", 1)]
+  # Layers 2 and 4 of six reduce.
+  stack = StackGenotype([none, skip, skip, none, skip, none], [2])
+  assert genotype_lib.skip_share(stack) == 0.25
+  # A stack of one or two has no normal cell, so all count.
+  assert genotype_lib.skip_share(StackGenotype([skip, none], [2])) == 0.5
+
+
 @pytest.mark.parametrize(
   "text, words",
   [
@@ -183,7 +330,10 @@ def test_validate_refuses(g):
     genotype_lib.validate(g)
 
 
-@pytest.mark.parametrize("data", [None, [], {}, {"normal": 3}, {"concat": 1}])
+@pytest.mark.parametrize(
+  "data",
+  [None, [], {}, {"normal": 3}, {"concat": 1}, {"cells": 1}, {"nodes": {}}],
+)
 def test_from_json_refuses(data):
   with pytest.raises(ValueError):
     genotype_lib.from_json(data)
@@ -208,6 +358,13 @@ def test_load_finds_all_kinds_of_sources(tmp_path):
     tmp_path / "cell.txt",
   ):
     assert genotype_lib.load(source) == g
+  for other in (NAS_BENCH_201, STACK):
+    line = {"genotype": genotype_lib.to_json(other)}
+    line["text"] = genotype_lib.format_text(other)
+    (run / "genotype.json").write_text(json.dumps(line))
+    (tmp_path / "cell.txt").write_text(f"best so far:\n{line['text']}\n")
+    assert genotype_lib.load(run) == other
+    assert genotype_lib.load(tmp_path / "cell.txt") == other
   assert genotype_lib.load("ENAS", recurrent=True).recurrent[0] == ("tanh", 0)
 
 

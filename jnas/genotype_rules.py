@@ -1,0 +1,148 @@
+"""The operators that cells may hold, and what makes a genotype invalid.
+
+The kind of a genotype is told by the names of its fields: see `jnas.genotype`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import difflib
+from typing import Any
+
+# The order of the first eight is the one of DARTS: rows of alpha, and ties.
+OPERATIONS = (
+  *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
+  *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+  *("sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3"),
+)
+RECURRENT_OPERATIONS = ("none", "tanh", "relu", "sigmoid", "identity")
+NAS_BENCH_201_OPERATIONS = (
+  *("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
+)
+
+
+def problems(fields: Mapping[str, Any]) -> Iterator[str]:
+  """Yields what is wrong with a genotype, given its fields by name.
+
+  >>> list(problems({"recurrent": (("rellu", 0),), "concat": (1,)}))
+  ["recurrent[0] = ('rellu', 0): unknown operator 'rellu'; did you mean \
+'relu'?"]
+  """
+  if "nodes" in fields:
+    yield from _nas_bench_201_problems(fields["nodes"])
+    return
+  if "cells" in fields:
+    yield from _stack_problems(fields["cells"], fields["concat"])
+    return
+  if "recurrent" in fields:
+    pairs = fields["recurrent"]
+    yield from _pair_problems("recurrent", pairs, RECURRENT_OPERATIONS, 1, 1)
+    yield from _concat_problems("concat", fields["concat"], pairs, 1, 1)
+    return
+  for name in ("normal", "reduce"):
+    pairs, concat = fields[name], f"{name}_concat"
+    if name == "normal" or pairs is not None:
+      yield from _pair_problems(name, pairs, OPERATIONS, 2, 2)
+      yield from _concat_problems(concat, fields[concat], pairs, 2, 2)
+
+
+def _stack_problems(cells: Any, concat: Any) -> Iterator[str]:
+  """Yields what is wrong with a stack of independent cells."""
+  if not isinstance(cells, tuple) or not cells:
+    yield f"cells: expected a list of pairs for each layer, got {cells!r}"
+    return
+  for i, pairs in enumerate(cells):
+    yield from _pair_problems(f"cells[{i}]", pairs, OPERATIONS, 2, 2)
+  # What the shortest cell can join, all of them can.
+  known = [pairs for pairs in cells if isinstance(pairs, tuple)]
+  shortest = min(known, key=len, default=())
+  yield from _concat_problems("concat", concat, shortest, 2, 2)
+
+
+def _nas_bench_201_problems(nodes: Any) -> Iterator[str]:
+  """Yields what is wrong with the nodes of a cell of NAS-Bench-201."""
+  if not isinstance(nodes, tuple) or len(nodes) != 3:
+    yield f"nodes: expected the pairs of nodes 1, 2 and 3, got {nodes!r}"
+    return
+  for i, pairs in enumerate(nodes):
+    name, inputs = f"nodes[{i}]", list(range(i + 1))
+    if not isinstance(pairs, tuple) or not all(map(_is_pair, pairs)):
+      yield f"{name}: expected a list of (operator, input) pairs, got {pairs!r}"
+      continue
+    for j, (op, _) in enumerate(pairs):
+      where = f"{name}[{j}] = {pairs[j]!r}"
+      yield from _operator_problems(where, op, NAS_BENCH_201_OPERATIONS)
+    sources = [source for _, source in pairs]
+    if sources != inputs or not all(map(_is_int, sources)):
+      yield (
+        f"{name}: node {i + 1} reads each of the inputs {inputs} once, in this "
+        f"order, got {sources}"
+      )
+
+
+def near(word: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
+  """Returns a question for the known name nearest to `word`, or nothing.
+
+  >>> near("tahn", RECURRENT_OPERATIONS), near("conv", RECURRENT_OPERATIONS)
+  ("; did you mean 'tanh'?", '')
+  """
+  lowered = {name.lower(): name for name in known}
+  close = difflib.get_close_matches(str(word).lower(), lowered, n=1)
+  return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def _is_int(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_pair(value: Any) -> bool:
+  return isinstance(value, tuple) and len(value) == 2
+
+
+def _operator_problems(
+  where: str, op: Any, operations: Sequence[str]
+) -> Iterator[str]:
+  """Yields that an operator is not one of `operations`, if so."""
+  if op not in operations:
+    hint = near(op, operations) or f"; known are {', '.join(operations)}"
+    yield f"{where}: unknown operator {op!r}{hint}"
+
+
+def _pair_problems(
+  name: str, pairs: Any, operations: Sequence[str], inputs: int, per_node: int
+) -> Iterator[str]:
+  """Yields what is wrong with the pairs of one cell."""
+  if not isinstance(pairs, tuple) or not pairs:
+    yield f"{name}: expected a list of (operator, input) pairs, got {pairs!r}"
+    return
+  if len(pairs) % per_node:
+    yield (
+      f"{name}: expected {per_node} pairs a node, so an even number, got "
+      f"{len(pairs)}"
+    )
+  for i, pair in enumerate(pairs):
+    where = f"{name}[{i}] = {pair!r}"
+    if not _is_pair(pair):
+      yield f"{where}: expected a pair (operator, input)"
+      continue
+    op, source = pair
+    yield from _operator_problems(where, op, operations)
+    node = i // per_node
+    last = node + inputs - 1
+    if not _is_int(source) or not 0 <= source <= last:
+      yield f"{where}: node {node} may read inputs 0 to {last}, got {source!r}"
+
+
+def _concat_problems(
+  name: str, concat: Any, pairs: Any, inputs: int, per_node: int
+) -> Iterator[str]:
+  """Yields what is wrong with the concat of one cell."""
+  if not isinstance(concat, tuple) or not concat:
+    yield f"{name}: expected the nodes to join, as range(2, 6), got {concat!r}"
+    return
+  nodes = len(pairs) // per_node if isinstance(pairs, tuple) else 0
+  last = inputs + nodes - 1
+  wrong = [n for n in concat if not _is_int(n) or not inputs <= n <= last]
+  if wrong:
+    shown = ", ".join(map(repr, wrong))
+    yield f"{name}: expected nodes out of {inputs} to {last}, got {shown}"
+  elif len(set(concat)) < len(concat):
+    yield f"{name}: expected each node once, got {list(concat)}"
