@@ -131,6 +131,7 @@ def amended(
   *,
   eta: float | Array,
   mean: Mean = identity,
+  unroll: bool = False,
 ) -> Hypergradient:
   """g1 - eta A H v: Amended DARTS, equation 5, exactly.
 
@@ -145,6 +146,8 @@ def amended(
     alpha: architecture parameters.
     eta: the amending coefficient; 0.1 in the paper.
     mean: average over replicas.
+    unroll: whether the loop is written out, for losses that XLA computes
+      slowly in a loop.
   """
   loss, v, first = _valid(valid, w, alpha, mean)
 
@@ -156,7 +159,7 @@ def amended(
 
     return mean(jax.jvp(gradient, (w,), (u,))[1])
 
-  _, mixed = lax.scan(products, v, length=2)
+  _, mixed = lax.scan(products, v, length=2, unroll=2 if unroll else 1)
   return _total(loss, first, jax.tree.map(lambda x: -eta * x[1], mixed))
 
 

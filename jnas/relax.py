@@ -6,7 +6,10 @@ weights, so that a network never learns which of them made its edge weights.
 `temperature` are there for those that draw or anneal.
 """
 
+from collections.abc import Sequence
+
 import jax
+from jax import lax
 import jax.numpy as jnp
 
 Array = jax.Array
@@ -42,6 +45,99 @@ def softmax(
   del key
   where = None if mask is None else mask > 0
   return jax.nn.softmax(logits / temperature, axis=-1, where=where)
+
+
+def gumbel_hard(
+  logits: Array,
+  mask: Array | None = None,
+  key: Array | None = None,
+  temperature: float | Array = 1.0,
+) -> Array:
+  """One operator drawn on each edge, with the gradient of a softmax: GDAS's.
+
+  With g drawn from Gumbel(0, 1) and A the log-softmax of the logits,
+
+    h[e] = one-hot(argmax_o (A[e, o] + g[e, o]))           forwards
+    h~[e, o] = softmax_o((A[e, o] + g[e, o]) / tau)        backwards
+
+  Dong & Yang 2019, equations 3 to 6. Forwards h is exactly one-hot. The draw
+  does not depend on tau: it is a draw from the softmax of the logits.
+
+  Args:
+    logits: [E, O].
+    mask: [E, O] of ones and zeros, or None; masked operators are not drawn.
+    key: typed key of the draw, or None for g = 0, the likeliest operators.
+    temperature: tau > 0; a large one spreads the gradient over operators.
+
+  Returns:
+    [E, O], a one in each row.
+
+  >>> gumbel_hard(jnp.array([[0.0, 2.0, 1.0]]))
+  Array([[0., 1., 0.]], dtype=float32)
+  """
+  where = None if mask is None else mask > 0
+  scores = jax.nn.log_softmax(logits, axis=-1, where=where)
+  if key is not None:
+    scores = scores + jax.random.gumbel(key, logits.shape, logits.dtype)
+  if where is not None:
+    scores = jnp.where(where, scores, -jnp.inf)
+  hard = jax.nn.one_hot(
+    jnp.argmax(scores, -1), logits.shape[-1], dtype=logits.dtype
+  )
+  soft = jax.nn.softmax(
+    jnp.where(jnp.isfinite(scores), scores, 0) / temperature, -1, where=where
+  )
+  # Adding soft and taking it away would leave a rounding error.
+  return hard + (soft - lax.stop_gradient(soft))
+
+
+def edge_norm(logits: Array, targets: Sequence[int]) -> Array:
+  """The softmax over the edges that enter one node: PC-DARTS's.
+
+  weights[e] = exp(beta[e]) / sum_{e' into the same node} exp(beta[e'])
+
+  Xu et al. 2020, equation 2.
+
+  Args:
+    logits: beta, [E].
+    targets: the node that each edge enters.
+
+  Returns:
+    [E], those of a node adding up to one.
+
+  >>> edge_norm(jnp.zeros(5), (2, 2, 3, 3, 3)).round(2)
+  Array([0.5 , 0.5 , 0.33, 0.33, 0.33], dtype=float32)
+  """
+  targets = jnp.asarray(targets)
+  same = targets[:, None] == targets[None]
+  rows = jnp.broadcast_to(logits[None], same.shape)
+  return jnp.diagonal(jax.nn.softmax(rows, axis=-1, where=same))
+
+
+def edge_pairs(
+  logits: Array, pairs: Sequence[tuple[int, int]], targets: Sequence[int]
+) -> Array:
+  """The weight of each edge when nodes choose pairs of edges: Amended DARTS's.
+
+  y_j = sum_{(i1, i2)} softmax(beta)[(i1, i2)] (y_i1 + y_i2), the softmax over
+  all pairs of edges into node j (Bi et al. 2020, equation 16). So an edge
+  weighs as much as all the pairs that it is part of.
+
+  Args:
+    logits: beta, [P].
+    pairs: the two edges of each pair.
+    targets: the node that each edge enters.
+
+  Returns:
+    [E], those of a node adding up to two.
+
+  >>> pairs = ((0, 1), (2, 3), (2, 4), (3, 4))
+  >>> edge_pairs(jnp.zeros(4), pairs, (2, 2, 3, 3, 3)).round(2)
+  Array([1.  , 1.  , 0.67, 0.67, 0.67], dtype=float32)
+  """
+  share = edge_norm(logits, [targets[first] for first, _ in pairs])
+  member = [[float(e in pair) for e in range(len(targets))] for pair in pairs]
+  return share @ jnp.asarray(member, share.dtype)
 
 
 def entropy(weights: Array) -> Array:

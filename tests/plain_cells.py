@@ -184,8 +184,7 @@ def cell_output(
         )
         if weights is not None:
           y = weights[e, o] * y
-        identity = op == "skip_connect" and stride == 1
-        if drop is not None and not identity:
+        if drop is not None:
           y = y * drop[:, e, o][:, None, None, None]
         total = total + y
     states.append(total)

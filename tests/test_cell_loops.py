@@ -145,18 +145,18 @@ def test_evaluation_in_a_loop_reads_the_moments_of_each_edge(x64):
 def test_equal_edges_of_one_stride_are_one_segment():
   # Rows (0, 2), (1, 2), (0, 3), (1, 3), (2, 3); by source, then by target.
   cell = full(S3, 2)
-  assert segments(cell, False, True) == (Segment((0, 2, 1, 3, 4), 1, True),)
+  assert segments(cell, False, True) == (Segment((0, 2, 1, 3, 4), 1, "loop"),)
   assert segments(cell, True, True) == (
-    Segment((0, 2, 1, 3), 2, True),
-    Segment((4,), 1, False),
+    Segment((0, 2, 1, 3), 2, "loop"),
+    Segment((4,), 1, "fan"),
   )
   assert segments(cell, True, False) == (
-    Segment((0, 2), 2, False),
-    Segment((1, 3), 2, False),
-    Segment((4,), 1, False),
+    Segment((0, 2), 2, "fan"),
+    Segment((1, 3), 2, "fan"),
+    Segment((4,), 1, "fan"),
   )
   # Two edges between the same nodes stay in the order of their rows.
-  assert segments(ALIKE, False, True) == (Segment((2, 0, 1, 3), 1, True),)
+  assert segments(ALIKE, False, True) == (Segment((2, 0, 1, 3), 1, "loop"),)
 
 
 @pytest.mark.parametrize("cell", [varied(3), DUPLICATE])
@@ -176,8 +176,9 @@ def test_one_stride_can_be_a_loop_and_the_other_not(outer_loop, x64):
   kept[1 if not outer_loop else 5] = ("avg_pool_3x3",)
   cell = Cell(S1, edges, tuple(kept), (2, 3, 4))
   parts = segments(cell, True, True)
-  assert {(part.stride, part.loop) for part in parts} == {
-    (2, outer_loop), (1, not outer_loop)
+  assert {(part.stride, part.form) for part in parts} == {
+    (2, "loop" if outer_loop else "fan"),
+    (1, "fan" if outer_loop else "loop"),
   }
   s0, s1 = states(False)
   weights = normal(*cell.shape, seed=2)

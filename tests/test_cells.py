@@ -21,7 +21,7 @@ import pytest
 
 from jnas.genotype import ZOO
 from jnas.spaces import ops
-from jnas.spaces.cells import FixedReduction, ungroup
+from jnas.spaces.blocks import FixedReduction, ungroup
 from jnas.spaces.norm import BatchNorm
 from jnas.spaces.spec import S1, S3
 
@@ -197,13 +197,13 @@ def test_the_fixed_reduction_cell_has_convolutions_in_eight_groups(
     8, halve_first, functools.partial(BatchNorm, train=True)
   )
   s0, s1 = states(halve_first)
-  params = drawn(module, s0, s1, None, None)
+  params = drawn(module, s0, s1, None)
   drop = normal(2, 4, 1, seed=3) if dropped else None
 
   @jax.jit
   def both(params):
     variables = {"params": params}
-    got = module.apply(variables, s0, s1, None, drop, mutable="batch_stats")[0]
+    got = module.apply(variables, s0, s1, drop, mutable="batch_stats")[0]
     return got, plain_cells.fixed_reduction(
       params, s0, s1, drop, halve_first
     )
@@ -219,7 +219,7 @@ def test_the_fixed_reduction_cell_says_which_widths_it_takes():
   )
   x = jnp.zeros((1, 4, 4, 8))
   with pytest.raises(ValueError, match="divisible by 8, but a cell has 100"):
-    jax.eval_shape(module.init, jax.random.key(0), x, x, None, None)
+    jax.eval_shape(module.init, jax.random.key(0), x, x, None)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

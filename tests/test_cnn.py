@@ -236,7 +236,7 @@ def test_bfloat16_is_the_type_of_features_and_of_nothing_else():
     assert leaf.dtype == jnp.float32
   weights = {n: jnp.ones(cell.shape) for n, cell in SMALL.searched}
   keys = jax.random.split(jax.random.key(0), 4)
-  drop = cnn.drop_path(keys, SMALL, 0.5)
+  drop = cnn.drop_factors(keys, SMALL, path=0.5)
 
   def run(variables, network, drop=drop):
     return network.apply(
@@ -295,7 +295,7 @@ def test_the_network_of_the_fixed_reduction_cell_takes_drop_path():
   genotype = Genotype(TINY.normal, (2,), None)
   spec = spec_lib.derived(genotype, cells=3, width=4, classes=5)
   keys = jax.random.split(jax.random.key(0), 2)
-  drop = cnn.drop_path(keys, spec, 0.2)
+  drop = cnn.drop_factors(keys, spec, path=0.2)
   assert [d.shape for d in drop] == [(2, 2, 2), (2, 4, 1), (2, 4, 1)]
 
   def run(key):
@@ -319,7 +319,7 @@ def test_remat_and_loops_have_the_same_variables(options):
 
 def test_drop_path_keeps_expectations():
   keys = jax.random.split(jax.random.key(3), 4000)
-  factors = cnn.drop_path(keys, SMALL, 0.3)
+  factors = cnn.drop_factors(keys, SMALL, path=0.3, skip=0.3)
   assert [f.shape for f in factors] == [(4000, 2, 3)] * 3
   for f in map(np.asarray, factors):
     values = np.unique(f)
@@ -332,9 +332,27 @@ def test_drop_path_keeps_expectations():
   assert np.abs(correlations).max() < 0.08
 
 
+@pytest.mark.parametrize("dropped", ["path", "skip"])
+def test_the_identity_of_stride_one_has_a_rate_of_its_own(dropped):
+  # Inner edges of a reduction cell have a stride of one, those from its
+  # inputs of two. Cell 0 is normal: all skip connections are identities.
+  spec = spec_lib.supernet(S3, cells=3, width=4, classes=5, nodes=2)
+  keys = jax.random.split(jax.random.key(5), 4000)
+  factors = cnn.drop_factors(keys, spec, **{dropped: 0.3})
+  skip = S3.index("skip_connect")
+  for layer, f in zip(spec.layers, map(np.asarray, factors), strict=True):
+    for e, (source, _) in enumerate(spec.cell(layer.cell).edges):
+      for o in range(len(S3)):
+        identity = o == skip and not (layer.reduction and source < 2)
+        if identity != (dropped == "skip"):
+          np.testing.assert_array_equal(f[:, e, o], 1)
+        else:
+          np.testing.assert_allclose((f[:, e, o] == 0).mean(), 0.3, atol=0.04)
+
+
 def test_drop_path_of_an_example_depends_on_its_key_alone():
   keys = jax.random.split(jax.random.key(4), 6)
-  program = jax.jit(lambda keys, rate: cnn.drop_path(keys, SMALL, rate))
+  program = jax.jit(lambda keys, rate: cnn.drop_factors(keys, SMALL, path=rate))
   whole = program(keys, 0.5)
   for start in (0, 3):
     part = program(keys[start : start + 3], 0.5)

@@ -43,6 +43,8 @@ def cells_once(monkeypatch):
     pool_norm: bool
     axis: str | None
     loop: bool
+    partial: int
+    drawn: bool
 
     @nn.compact
     def __call__(self, s0, s1, weights, drop):
@@ -53,6 +55,8 @@ def cells_once(monkeypatch):
         halve_first=self.halve_first,
         affine=self.affine,
         pool_norm=self.pool_norm,
+        partial=self.partial,
+        drawn=self.drawn,
       )
       key = (*options.values(), s0.shape, s1.shape)
       if key not in KNOWN:

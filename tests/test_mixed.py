@@ -74,7 +74,7 @@ def apart(module, leaves, x, weights, drop):
       o = module.names.index(op)
       if weights is not None:
         z = weights[t, o] * z
-      if drop is not None and not (op == "skip_connect" and module.stride == 1):
+      if drop is not None:
         z = drop[:, t, o][:, None, None, None] * z
       y = y + z
     outputs.append(y)
@@ -160,16 +160,6 @@ def test_one_edge_with_one_operator(x64):
     module = fan(S3[:1] + (op,), ((op,),))
     assert not shapes(module, pool_norm=False)
     check(module, weighted=True, dropped=True, pool_norm=False)
-
-
-def test_the_identity_of_stride_one_alone_is_never_dropped(x64):
-  x, drop = normal(2, 4, 4, 4), jnp.zeros((2, 1, 1))
-  names, kept = ("skip_connect",), (("skip_connect",),)
-  module = fan(names, kept)
-  np.testing.assert_array_equal(module(x, {}, None, drop)[0][0], x)
-  module = fan(names, kept, stride=2)
-  y = module(x, drawn(module), None, drop)[0][0]
-  np.testing.assert_array_equal(y, jnp.zeros((2, 2, 2, 4)))
 
 
 def test_a_dropped_example_leaves_the_others_alone(x64):

@@ -6,7 +6,7 @@ import pytest
 
 from jnas.genotype import ZOO, Genotype
 from jnas.spaces import spec as spec_lib
-from jnas.spaces.spec import S1, S3
+from jnas.spaces.spec import S1, S3, Block
 
 PLAIN = dict(cells=8, width=16, classes=10)
 
@@ -23,7 +23,12 @@ def test_the_operators_are_in_the_order_of_darts():
     "dil_conv_5x5",
   )
   assert S3 == ("none", "skip_connect", "sep_conv_3x3")
-  assert spec_lib.OPERATOR_SETS == {"s1": S1, "s3": S3}
+  assert spec_lib.OPERATOR_SETS == {
+    "s1": S1,
+    "s2": ("skip_connect", "sep_conv_3x3"),
+    "s3": S3,
+    "nas_bench_201": spec_lib.NAS_BENCH_201,
+  }
 
 
 def test_the_edges_are_in_the_order_of_darts():
@@ -102,7 +107,7 @@ def test_a_derived_network_has_the_pairs_of_its_genotype(name):
   for part in ("normal", "reduce"):
     pairs, cell = getattr(genotype, part), spec.cell(part)
     if pairs is None:
-      assert cell is None
+      assert cell is Block.FIXED_REDUCTION
       assert part not in dict(spec.searched)
       continue
     assert cell.concat == getattr(genotype, f"{part}_concat")

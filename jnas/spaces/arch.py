@@ -26,10 +26,16 @@ def init(key: Array, spec: Spec, scale: float) -> dict[str, Array]:
 def mask(cell: Cell) -> np.ndarray:
   """Ones where an operator is in the space: [E, O].
 
-  `none` is never computed, but where the space has it, it takes part in the
-  relaxation.
+  `none` is never computed, but where the space has it and it has not been
+  dropped, it takes part in the relaxation.
   """
   return np.array(
-    [[op in kept or op == "none" for op in cell.ops] for kept in cell.kept],
+    [
+      [
+        op in kept or (op == "none" and e not in cell.without_none)
+        for op in cell.ops
+      ]
+      for e, kept in enumerate(cell.kept)
+    ],
     np.float32,
   )

@@ -1,6 +1,6 @@
-"""Cells: directed acyclic graphs of nodes, and the fixed reduction cell."""
+"""Cells: directed acyclic graphs of nodes."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 
@@ -10,38 +10,14 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.spaces import mixed, ops, pools
+from jnas.spaces import mixed, ops
+from jnas.spaces.blocks import Preprocess
+from jnas.spaces.depthwise import strided
 from jnas.spaces.norm import BatchNorm
-from jnas.spaces.pointwise import pointwise
 from jnas.spaces.primitives import materialise
 from jnas.spaces.spec import Cell
 
 Array = jax.Array
-
-
-class Preprocess(nn.Module):
-  """ReLU, a 1 x 1 convolution to C channels, normalisation.
-
-  Where the input has twice the resolution of the cell it is the factorized
-  reduction instead.
-  """
-
-  channels: int
-  halve: bool
-  norm: Callable[..., nn.Module]
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    c, d = x.shape[-1], self.channels
-    init = ops.fan_in_uniform(c)
-    x = jax.nn.relu(x)
-    if self.halve:
-      kernel = self.param("kernel", init, (2, d // 2, c))
-      x = ops.halve(x, kernel[None])[0]
-    else:
-      kernel = self.param("kernel", init, (d, c))
-      x = pointwise(x[None], kernel[None])[0]
-    return self.norm(name="norm")(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +27,28 @@ class Segment:
   Attributes:
     edges: their rows in the weights.
     stride: of all of them.
-    loop: whether they are equal but for their weights, and one loop does all.
+    form: "fan", all edges of one source together; "loop", edges that are equal
+      but for their weights, one after the other by one loop; "drawn", such a
+      loop over one operator of each edge.
   """
 
   edges: tuple[int, ...]
   stride: int
-  loop: bool
+  form: str
 
 
 @functools.cache
-def segments(cell: Cell, reduction: bool, loop: bool) -> tuple[Segment, ...]:
+def segments(
+  cell: Cell, reduction: bool, loop: bool, drawn: bool = False
+) -> tuple[Segment, ...]:
   """The edges with an operator, by source: each after those it depends on.
 
   Args:
     cell: the graph.
-    reduction: whether edges from the two inputs have a stride of two.
-    loop: whether equal edges are computed by one loop.
+    reduction: whether edges from the inputs have a stride of two.
+    loop: whether loops may be used. They are not where a convolution is
+      neither depthwise nor 1 x 1: XLA on CPU computes those slowly in a loop.
+    drawn: whether a loop computes one operator of an edge only.
   """
   order = sorted(
     (e for e, kept in enumerate(cell.kept) if kept),
@@ -75,16 +57,25 @@ def segments(cell: Cell, reduction: bool, loop: bool) -> tuple[Segment, ...]:
   if not reduction:
     parts = [(1, order)]
   else:
-    inner = [e for e in order if cell.edges[e][0] >= 2]
+    inner = [e for e in order if cell.edges[e][0] >= cell.inputs]
     parts = [(2, order[: len(order) - len(inner)]), (1, inner)]
   found = []
   for stride, edges in parts:
-    same = loop and len({cell.kept[e] for e in edges}) == 1 and len(edges) > 1
+    form = _form([cell.kept[e] for e in edges], loop, drawn)
     by_source = {}
     for e in edges:
-      by_source.setdefault(None if same else cell.edges[e][0], []).append(e)
-    found += [Segment(tuple(e), stride, same) for e in by_source.values()]
+      source = cell.edges[e][0] if form == "fan" else None
+      by_source.setdefault(source, []).append(e)
+    found += [Segment(tuple(e), stride, form) for e in by_source.values()]
   return tuple(found)
+
+
+def _form(kept: Sequence[tuple[str, ...]], loop: bool, drawn: bool) -> str:
+  """How edges that keep these operators are computed."""
+  present = {op for each in kept for op in each}
+  if not loop or ops.plain(present) or len(kept) < 2 or len(set(kept)) > 1:
+    return "fan"
+  return "drawn" if drawn else "loop"
 
 
 class SearchCell(nn.Module):
@@ -106,6 +97,10 @@ class SearchCell(nn.Module):
       which forgets what it computed and does so again for the gradient. That
       is a small program in little memory, as fast on CPU as all of a source's
       edges at once.
+    partial: K of partial channels.
+    drawn: whether of each edge only the operator with the largest weight is
+      computed, where there are loops (GDAS, section 3.2). No other weight then
+      gets a gradient.
   """
 
   cell: Cell
@@ -117,6 +112,8 @@ class SearchCell(nn.Module):
   pool_norm: bool
   axis: str | None
   loop: bool
+  partial: int = 1
+  drawn: bool = False
 
   @nn.compact
   def __call__(
@@ -125,7 +122,8 @@ class SearchCell(nn.Module):
     """The concatenated nodes: [N, H', W', C * len(concat)].
 
     Args:
-      s0: output of the cell before the previous one.
+      s0: output of the cell before the previous one; not used by a cell of
+        one input.
       s1: output of the previous cell.
       weights: [E, O], or None where every kept operator counts once.
       drop: [N, E, O] factors of drop path, or None.
@@ -135,11 +133,14 @@ class SearchCell(nn.Module):
       BatchNorm, train=self.train, scaled=self.affine, axis=self.axis
     )
     states: list[Array | None] = [None] * self.cell.nodes
-    states[0] = Preprocess(
-      self.channels, self.halve_first, norm, name="input0"
-    )(s0)
-    states[1] = Preprocess(self.channels, False, norm, name="input1")(s1)
-    parts = segments(self.cell, self.reduction, self.loop)
+    if self.cell.inputs == 1:
+      states[0] = s1
+    else:
+      states[0] = Preprocess(
+        self.channels, self.halve_first, norm, name="input0"
+      )(s0)
+      states[1] = Preprocess(self.channels, False, norm, name="input1")(s1)
+    parts = segments(self.cell, self.reduction, self.loop, self.drawn)
     owners, leaves = self._leaves(parts)
     moments: dict[str, list[Array]] = {}
     for part in parts:
@@ -148,8 +149,10 @@ class SearchCell(nn.Module):
         for name, leaf in leaves.items()
         if set(part.edges) & set(owners[name])
       }
-      compute = self._looped if part.loop else self._fanned
-      states, now = compute(
+      compute = {
+        "fan": self._fanned, "loop": self._looped, "drawn": self._drawn
+      }
+      states, now = compute[part.form](
         part,
         states,
         own,
@@ -174,7 +177,7 @@ class SearchCell(nn.Module):
         for op in self.cell.kept[e]:
           found = mixed.leaves(
             op,
-            self.channels,
+            self.channels // self.partial,
             part.stride,
             affine=self.affine,
             pool_norm=self.pool_norm,
@@ -200,6 +203,7 @@ class SearchCell(nn.Module):
       stride=part.stride,
       train=self.train,
       axis=self.axis,
+      partial=self.partial,
     )
 
   def _fanned(self, part, states, leaves, weights, drop):
@@ -217,50 +221,93 @@ class SearchCell(nn.Module):
   def _looped(self, part, states, leaves, weights, drop):
     """The same for equal edges of any sources, one after the other."""
     fan = self._fan(part, part.edges[:1])
+    own = functools.partial(_alone, fan)
+    drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
+    return self._scanned(part, states, own, (leaves, weights, drop))
+
+  def _drawn(self, part, states, leaves, weights, drop):
+    """The same, with the one operator of each edge that weighs most."""
+
+    def branch(op):
+      fan = dataclasses.replace(self._fan(part, part.edges[:1]), kept=((op,),))
+      names = [name for name in leaves if name.startswith(f"{op}_")]
+
+      def compute(x, leaves, weights, drop):
+        # The moments of what is not computed stay as they are.
+        moments = {n: leaf for n, leaf in leaves.items() if _is_moment(n)}
+        if op not in self.cell.kept[part.edges[0]]:
+          shape = len(x), *strided(x.shape[1:3], part.stride), x.shape[3]
+          return jnp.zeros(shape, x.dtype), moments
+        own = {name: leaves[name] for name in names}
+        y, now = _alone(fan, x, own, weights, drop)
+        return y, moments | now
+
+      return compute
+
+    branches = [branch(op) for op in self.cell.ops]
+
+    def one(x, leaves, weights, drop):
+      return lax.switch(
+        jnp.argmax(weights), branches, x, leaves, weights, drop
+      )
+
+    drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
+    return self._scanned(part, states, one, (leaves, weights, drop))
+
+  def _scanned(self, part, states, one, each):
+    """The states after a loop over edges, and the moments of each.
+
+    Args:
+      part: the segment.
+      states: of the nodes.
+      one: (features, ...) -> (features, moments), of one edge.
+      each: what it takes beside the features, stacked over the edges.
+    """
     # The loop carries the nodes it writes, in a reduction cell all but the
     # inputs; edges with a stride read those, all others what is carried.
-    first, strided = 2 if self.reduction else 0, part.stride == 2
-    inputs = jnp.stack(states[:2]) if strided else None
+    strides = part.stride == 2
+    first = self.cell.inputs if self.reduction else 0
+    inputs = jnp.stack(states[: self.cell.inputs]) if strides else None
     known = [s for s in states[first:] if s is not None]
-    like = states[0][:, ::2, ::2] if strided else known[0]
+    like = states[0][:, ::2, ::2] if strides else known[0]
     carry = jnp.stack(
       [jnp.zeros_like(like) if s is None else s for s in states[first:]]
     )
     ends = np.asarray([self.cell.edges[e] for e in part.edges])
-    sources = ends[:, 0] - (0 if strided else first)
+    sources = ends[:, 0] - (0 if strides else first)
     targets = ends[:, 1] - first
+    one = jax.checkpoint(one, prevent_cse=False)
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def one(x, leaves, weights, drop):
-      leaves = {name: leaf[None] for name, leaf in leaves.items()}
-      (y,), moments = fan(
-        x,
-        leaves,
-        None if weights is None else weights[None],
-        None if drop is None else drop[:, None],
-      )
-      return y, {name: value[0] for name, value in moments.items()}
-
-    def body(carry, each):
-      (source, target), *rest = each
-      read = inputs if strided else carry
+    def body(carry, turn):
+      (source, target), rest = turn
+      read = inputs if strides else carry
       x = lax.dynamic_index_in_dim(read, source, keepdims=False)
       y, moments = one(x, *rest)
       y = materialise(y)
       y = y + lax.dynamic_index_in_dim(carry, target, keepdims=False)
       return lax.dynamic_update_index_in_dim(carry, y, target, 0), moments
 
-    each = (
-      (jnp.asarray(sources), jnp.asarray(targets)),
-      leaves,
-      weights,
-      None if drop is None else jnp.moveaxis(drop, 1, 0),
-    )
-    carry, moments = lax.scan(body, carry, each)
+    where = jnp.asarray(sources), jnp.asarray(targets)
+    carry, moments = lax.scan(body, carry, (where, each))
     reached = {int(target) for target in ends[:, 1]}
     reached |= {i for i, s in enumerate(states) if s is not None}
     found = list(states[:first]) + mixed.unstack(carry)
     return [y if i in reached else None for i, y in enumerate(found)], moments
+
+
+def _alone(fan, x, leaves, weights, drop):
+  """What a fan of one edge gives, without the axis of edges anywhere."""
+  (y,), moments = fan(
+    x,
+    {name: leaf[None] for name, leaf in leaves.items()},
+    None if weights is None else weights[None],
+    None if drop is None else drop[:, None],
+  )
+  return y, {name: value[0] for name, value in moments.items()}
+
+
+def _is_moment(name: str) -> bool:
+  return name.rstrip("12").endswith(("_mean", "_var"))
 
 
 def _positions(
@@ -272,7 +319,7 @@ def _positions(
 def check(cell: Cell) -> None:
   """Raises ValueError where a node that is used has no operator into it."""
   live = [e for e, kept in enumerate(cell.kept) if kept]
-  fed = {0, 1} | {cell.edges[e][1] for e in live}
+  fed = set(range(cell.inputs)) | {cell.edges[e][1] for e in live}
   starved = sorted({cell.edges[e][0] for e in live} - fed)
   if starved:
     raise ValueError(
@@ -286,78 +333,3 @@ def check(cell: Cell) -> None:
       f"nodes {missing} are part of a cell's output but have no operator on "
       f"any edge that enters them (edges {cell.edges}, kept {cell.kept})"
     )
-
-
-class FixedReduction(nn.Module):
-  """GDAS's fixed reduction cell (Dong & Yang 2019, section 3.3).
-
-  Facts the paper leaves out are those of its published code: each input goes
-  through ReLU, convolutions 1 x 3 and 3 x 1 in eight groups, normalisation,
-  ReLU, 1 x 1, normalisation; and through a 3 x 3 maximum pool of stride two
-  and a normalisation. Both normalisations after pools stay in evaluation.
-  """
-
-  channels: int
-  halve_first: bool
-  norm: Callable[..., nn.Module]
-
-  @nn.compact
-  def __call__(
-    self, s0: Array, s1: Array, weights: None, drop: Array | None
-  ) -> Array:
-    """The four branches concatenated: [N, H / 2, W / 2, 4 C].
-
-    Args:
-      s0: output of the cell before the previous one.
-      s1: output of the previous cell.
-      weights: always None; nothing here is searched.
-      drop: [N, 4, 1] factors of drop path, or None.
-    """
-    c = self.channels
-    if c % 8:
-      raise ValueError(
-        f"the fixed reduction cell has convolutions in 8 groups, so its "
-        f"channels must be divisible by 8, but a cell has {c}; choose a width "
-        f"divisible by 8 after one doubling (36, 40 or 52, say)"
-      )
-    inputs = (
-      Preprocess(c, self.halve_first, self.norm, name="input0")(s0),
-      Preprocess(c, False, self.norm, name="input1")(s1),
-    )
-    branches = [self._convolved(f"conv{i}", x) for i, x in enumerate(inputs)]
-    for i, x in enumerate(inputs):
-      branches.append(self.norm(name=f"pool{i}")(pools.max_pool(x, 2)))
-    if drop is not None:
-      factors = drop[:, :, 0].astype(s0.dtype)
-      branches = [
-        x * factors[:, i, None, None, None] for i, x in enumerate(branches)
-      ]
-    return jnp.concatenate(branches, -1)
-
-  def _convolved(self, name: str, x: Array) -> Array:
-    c = self.channels
-    init = ops.fan_in_uniform(3 * c // 8)
-    row = self.param(f"{name}_row", init, (1, 3, c // 8, c))
-    column = self.param(f"{name}_column", init, (3, 1, c // 8, c))
-    point = self.param(f"{name}_point", ops.fan_in_uniform(c), (1, 1, c, c))
-    x = ops.conv(jax.nn.relu(x), ungroup(row, 8), (1, 2))
-    x = ops.conv(x, ungroup(column, 8), (2, 1))
-    x = jax.nn.relu(self.norm(name=f"{name}_norm0")(x))
-    return self.norm(name=f"{name}_norm1")(ops.conv(x, point))
-
-
-def ungroup(kernel: Array, groups: int) -> Array:
-  """The dense kernel of a grouped convolution: zero between the groups.
-
-  Args:
-    kernel: [kh, kw, C / groups, D].
-    groups: number of groups.
-
-  Returns:
-    [kh, kw, C, D].
-  """
-  kh, kw, c, d = kernel.shape
-  split = kernel.reshape(kh, kw, c, groups, d // groups)
-  eye = jnp.eye(groups, dtype=kernel.dtype)
-  dense = jnp.einsum("hwcgd,kg->hwkcgd", split, eye)
-  return dense.reshape(kh, kw, groups * c, d)

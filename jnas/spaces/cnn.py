@@ -7,11 +7,13 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnas.spaces import ops
-from jnas.spaces.cells import FixedReduction, SearchCell
+from jnas.spaces.blocks import FixedReduction, Residual
+from jnas.spaces.cells import SearchCell
 from jnas.spaces.norm import BatchNorm
-from jnas.spaces.spec import Spec
+from jnas.spaces.spec import Block, Cell, Layer, Spec
 
 Array = jax.Array
 
@@ -30,6 +32,8 @@ class Network(nn.Module):
       statistics of each replica's own examples.
     remat: whether to recompute each cell in the backward pass.
     loop: whether equal edges of a cell are one loop (`SearchCell`).
+    drawn: whether loops compute only the operator with an edge's largest
+      weight (`SearchCell`).
   """
 
   spec: Spec
@@ -37,6 +41,7 @@ class Network(nn.Module):
   axis: str | None = None
   remat: bool = False
   loop: bool = False
+  drawn: bool = False
 
   @nn.compact
   def __call__(
@@ -53,8 +58,8 @@ class Network(nn.Module):
       x: [N, H, W, channels], normalised images.
       edge_weights: for each searched cell, weights [E, O]; None where every
         kept operator counts once.
-      drop: for each layer, factors [N, E, O] of drop path (`drop_path`), or
-        None.
+      drop: for each layer, factors [N, E, O] of dropout (`drop_factors`),
+        or None.
       train: whether normalisations use (and update) the statistics of this
         batch or the running ones. The auxiliary head exists in training only.
     """
@@ -72,9 +77,14 @@ class Network(nn.Module):
       width *= 2 if layer.reduction else 1
       cell = spec.cell(layer.cell)
       shared = dict(channels=width, halve_first=halved, name=f"cell{i}")
-      if cell is None:
+      if isinstance(cell, Block):
         cell_norm = functools.partial(norm, scaled=spec.affine)
-        module = remat(FixedReduction)(norm=cell_norm, **shared)
+        if cell is Block.RESIDUAL:
+          block = remat(Residual)(channels=width, norm=norm, name=f"cell{i}")
+          s0, s1 = s1, block(s1)
+        else:
+          block = remat(FixedReduction)(norm=cell_norm, **shared)
+          s0, s1 = s1, block(s0, s1, None if drop is None else drop[i])
       else:
         module = remat(SearchCell)(
           cell=cell,
@@ -84,19 +94,22 @@ class Network(nn.Module):
           pool_norm=spec.pool_norm,
           axis=self.axis,
           loop=self.loop,
+          partial=spec.partial,
+          drawn=self.drawn,
           **shared,
         )
-      searched = cell is not None and edge_weights is not None
-      s0, s1 = s1, module(
-        s0,
-        s1,
-        edge_weights[layer.cell] if searched else None,
-        None if drop is None else drop[i],
-      )
+        s0, s1 = s1, module(
+          s0,
+          s1,
+          None if edge_weights is None else edge_weights[layer.cell],
+          None if drop is None else drop[i],
+        )
       halved = layer.reduction
       if spec.auxiliary and i == spec.auxiliary_layer:
         if train or self.is_initializing():
           auxiliary = Auxiliary(spec.classes, norm, name="auxiliary")(s1)
+    if spec.head_norm:
+      s1 = jax.nn.relu(norm(name="head_norm")(s1))
     pooled = s1.mean((1, 2))
     return Dense(spec.classes, name="classifier")(pooled), auxiliary
 
@@ -149,38 +162,73 @@ class Dense(nn.Module):
     return x.astype(kernel.dtype) @ kernel + bias[None]
 
 
-def drop_path(keys: Array, spec: Spec, rate: Array) -> list[Array]:
-  """Factors of drop path for every layer, edge, operator and example.
+def drop_factors(
+  keys: Array,
+  spec: Spec,
+  *,
+  path: Array | None = None,
+  skip: Array | None = None,
+) -> list[Array]:
+  """Factors of dropout for every layer, edge, operator and example.
 
-  An operator's output on one example is zero with probability `rate`, and is
-  otherwise divided by 1 - rate (Larsson et al. 2017; one draw per example and
-  path, as in the DARTS code).
+  An operator's output on one example is zero with a certain probability, and
+  is otherwise divided by what remains of one. For drop path (Larsson et al.
+  2017; one draw per example and path, as in the DARTS code) it is the same
+  for all operators but the identity, which is never dropped. P-DARTS drops
+  the identity alone (section 3.2; "operation-level": its published code drops
+  single elements).
 
   Args:
     keys: [N], one key an example, so that the draw does not depend on how a
       batch is divided over devices.
     spec: the network.
-    rate: scalar in [0, 1).
+    path: scalar in [0, 1), the rate of all but identities; None for none.
+    skip: scalar in [0, 1), the rate of identities; None for none.
 
   Returns:
     For each layer an array [N, E, O] ([N, 4, 1] for the fixed reduction cell).
   """
-  shapes = []
-  for layer in spec.layers:
-    cell = spec.cell(layer.cell)
-    shapes.append((4, 1) if cell is None else cell.shape)
-  sizes = [rows * columns for rows, columns in shapes]
-  keep = 1 - rate
+  identities = [_identities(spec, layer) for layer in spec.layers]
+  flat = np.concatenate([part.ravel() for part in identities])
+  zero = jnp.zeros(())
+  rate = jnp.where(
+    flat, zero if skip is None else skip, zero if path is None else path
+  )
 
   def draw(key: Array) -> Array:
-    return jax.random.bernoulli(key, keep, (sum(sizes),)) / keep
+    return jax.random.bernoulli(key, 1 - rate) / (1 - rate)
 
-  flat, factors, start = jax.vmap(draw)(keys), [], 0
-  for size, shape in zip(sizes, shapes, strict=True):
-    part = flat[:, start : start + size]
-    factors.append(part.reshape(-1, *shape))
-    start += size
+  drawn, factors, start = jax.vmap(draw)(keys), [], 0
+  for part in identities:
+    factors.append(
+      drawn[:, start : start + part.size].reshape(-1, *part.shape)
+    )
+    start += part.size
   return factors
+
+
+def _identities(spec: Spec, layer: Layer) -> np.ndarray:
+  """Whether an operator of an edge is the identity: [E, O]."""
+  cell = spec.cell(layer.cell)
+  if not isinstance(cell, Cell):
+    shape = (4, 1) if cell is Block.FIXED_REDUCTION else (0, 1)
+    return np.zeros(shape, bool)
+  skip = np.asarray([op == "skip_connect" for op in cell.ops])
+  plain = [
+    not layer.reduction or source >= cell.inputs for source, _ in cell.edges
+  ]
+  return np.asarray(plain)[:, None] & skip
+
+
+def slow_in_loops(spec: Spec) -> bool:
+  """Whether XLA on CPU computes this network slowly inside a loop.
+
+  It does where a convolution is neither depthwise nor 1 x 1.
+  """
+  return any(
+    isinstance(cell, Block) or ops.plain({op for k in cell.kept for op in k})
+    for _, cell in spec.cells
+  )
 
 
 def count(params: Any, *, auxiliary: bool = False) -> int:

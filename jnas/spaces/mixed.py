@@ -16,7 +16,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from jnas.spaces import norm, ops, pools
-from jnas.spaces.depthwise import depthwise
+from jnas.spaces.depthwise import depthwise, strided
 from jnas.spaces.primitives import materialise
 
 Array = jax.Array
@@ -74,6 +74,13 @@ def leaves(
     weight("row", (1, form.size, c, c), c * form.size)
     weight("column", (form.size, 1, c, c), c * form.size)
     normalised(1, affine)
+  elif isinstance(form, ops.Plain):
+    fan_in = c * form.size**2
+    weight("kernel", (form.size, form.size, c, c), fan_in)
+    if not affine:
+      # The published supernet has it; a normalisation takes it away again.
+      weight("shift", (c,), fan_in)
+    normalised(1, affine)
   elif op == "skip_connect" and stride == 2:
     weight("halves", (2, c // 2, c), c)
     normalised(1, affine)
@@ -108,6 +115,9 @@ class Fan:
     stride: 1, or 2 in a reduction cell's edges from its inputs.
     train: whether normalisations use the moments of this batch.
     axis: mesh axis over which moments are shared, or None.
+    partial: K; operators see the first C / K channels. The others pass by
+      them, in a stride of two through a maximum pool, and count as much as all
+      the weights of their edge together, that of `none` included.
   """
 
   names: tuple[str, ...]
@@ -115,6 +125,7 @@ class Fan:
   stride: int
   train: bool
   axis: str | None = None
+  partial: int = 1
 
   def __call__(
     self,
@@ -130,12 +141,33 @@ class Fan:
       leaves: what `leaves` names, for the T' edges that keep an operator:
         [T', ...].
       weights: [T, O], or None where every kept operator counts once.
-      drop: [N, T, O] factors of drop path, or None. The identity of stride
-        one is never dropped.
+      drop: [N, T, O] factors of drop path, or None.
 
     Returns:
       T arrays [N, H', W', C], and the running moments by name.
     """
+    seen = x.shape[-1] // self.partial
+    mixed, moments = self._mixed(x[..., :seen], leaves, weights, drop)
+    if self.partial == 1:
+      return mixed, moments
+    rest = x[..., seen:]
+    if self.stride == 2:
+      rest = pools.halve_max(rest)
+    factors = jnp.ones(len(mixed)) if weights is None else weights.sum(-1)
+    factors = factors.astype(x.dtype)
+    joined = [
+      jnp.concatenate([y, factors[t] * rest], -1) for t, y in enumerate(mixed)
+    ]
+    return [ops.shuffle(y, self.partial) for y in joined], moments
+
+  def _mixed(
+    self,
+    x: Array,
+    leaves: Leaves,
+    weights: Array | None,
+    drop: Array | None,
+  ) -> tuple[list[Array], dict[str, Array]]:
+    """`__call__` on the channels that the operators see."""
     edges = len(self.kept)
     terms, moments = self._terms(x, leaves)
     whole, pieces = None, [[] for _ in range(edges)]
@@ -145,8 +177,7 @@ class Fan:
         y = _weighted(features, scales, rows(weights[:, column], where))
       else:
         y = features if scales is None else norm.affine(features, scales)
-      exempt = op == "skip_connect" and self.stride == 1
-      if drop is not None and not exempt:
+      if drop is not None:
         factor = drop[:, where, column].T[:, :, None, None, None]
         y = y * factor.astype(x.dtype)
       if len(y) == len(where) == edges:
@@ -217,6 +248,15 @@ class Fan:
     if isinstance(form, ops.Separable):
       window, point = leaves[f"{op}_dw1"], leaves[f"{op}_pw1"]
       return ops.separable(x[None], window, point, self.stride, form.dilation)
+    if isinstance(form, ops.Plain):
+      kernel = leaves[f"{op}_kernel"]
+      t, k, _, c, d = kernel.shape
+      wide = jnp.moveaxis(kernel, 0, 3).reshape(k, k, c, t * d)
+      y = ops.conv(x, wide, self.stride).reshape(*self._out(x), t, d)
+      y = jnp.moveaxis(y, 3, 0)
+      if (shift := leaves.get(f"{op}_shift")) is not None:
+        y = y + shift[:, None, None, None].astype(y.dtype)
+      return y
     return jnp.stack(
       [
         ops.conv(ops.conv(x, row, (1, self.stride)), column, (self.stride, 1))
@@ -225,6 +265,9 @@ class Fan:
         )
       ]
     )
+
+  def _out(self, x: Array) -> tuple[int, ...]:
+    return x.shape[0], *strided(x.shape[1:3], self.stride)
 
   def _normalised(
     self, repeat: int, outputs: list[tuple[str, Array]], leaves: Leaves

@@ -9,7 +9,7 @@ Paddings are explicit and symmetric, as PyTorch's: JAX's "SAME" is asymmetric
 for a stride of two on an even size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 
 import jax
@@ -42,7 +42,14 @@ class Factorized:
   size: int
 
 
-CONVOLUTIONS: dict[str, Separable | Factorized] = {
+@dataclasses.dataclass(frozen=True)
+class Plain:
+  """ReLU, convolution k x k, normalisation: of NAS-Bench-201."""
+
+  size: int
+
+
+CONVOLUTIONS: dict[str, Separable | Factorized | Plain] = {
   "sep_conv_3x3": Separable(3, repeats=2),
   "sep_conv_5x5": Separable(5, repeats=2),
   "sep_conv_7x7": Separable(7, repeats=2),
@@ -50,7 +57,19 @@ CONVOLUTIONS: dict[str, Separable | Factorized] = {
   "dil_conv_5x5": Separable(5, dilation=2),
   "conv_3x1_1x3": Factorized(3),
   "conv_7x1_1x7": Factorized(7),
+  "nor_conv_1x1": Plain(1),
+  "nor_conv_3x3": Plain(3),
 }
+
+
+def plain(names: Iterable[str]) -> bool:
+  """Whether some operator is a convolution of neither pixels nor channels.
+
+  XLA on CPU computes such a convolution some ten times slower inside a loop.
+  """
+  return any(
+    isinstance(CONVOLUTIONS.get(op), Plain | Factorized) for op in names
+  )
 
 
 def fan_in_uniform(fan_in: int) -> jax.nn.initializers.Initializer:
@@ -177,3 +196,17 @@ def halve(x: Array, kernel: Array) -> Array:
     y = pointwise(x[None, :, i::2, i::2], flat)[0]
     halves.append(jnp.moveaxis(y.reshape(*y.shape[:3], t, d), 3, 0))
   return jnp.concatenate(halves, axis=-1)
+
+
+def shuffle(x: Array, groups: int) -> Array:
+  """x with the channels of its groups in turn: ShuffleNet's shuffle.
+
+  Args:
+    x: [..., C], the groups one after the other.
+    groups: K, a divisor of C.
+
+  >>> [int(i) for i in shuffle(jnp.arange(8), 4)]
+  [0, 2, 4, 6, 1, 3, 5, 7]
+  """
+  split = x.reshape(*x.shape[:-1], groups, -1)
+  return jnp.swapaxes(split, -1, -2).reshape(x.shape)

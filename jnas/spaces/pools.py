@@ -149,3 +149,15 @@ ad.primitive_transposes[_scatter] = lambda dx, g, mask, size, stride: (
   _gather.bind(dx, mask, stride=stride),
   None,
 )
+
+
+def halve_max(x: Array) -> Array:
+  """The maximum over 2 x 2 pixels: [N, ceil(H / 2), ceil(W / 2), C].
+
+  Args:
+    x: [N, H, W, C]; an odd size is padded with -inf.
+  """
+  n, h, w, c = x.shape
+  pads = ((0, 0), (0, h % 2), (0, w % 2), (0, 0))
+  x = jnp.pad(x, pads, constant_values=-jnp.inf)
+  return x.reshape(n, x.shape[1] // 2, 2, -1, 2, c).max((2, 4))

@@ -12,10 +12,17 @@ Nodes of a cell are numbered as the field does (Liu et al. 2019): 0 is
 c_{k-2}, 1 is c_{k-1}, and 2, 3, ... are the intermediate nodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+import enum
+from typing import Any
 
-from jnas.genotype import Genotype
+from jnas.genotype import (
+  AnyGenotype,
+  Genotype,
+  NasBench201Genotype,
+  StackGenotype,
+)
 
 S1 = (
   "none",
@@ -27,8 +34,23 @@ S1 = (
   "dil_conv_3x3",
   "dil_conv_5x5",
 )
+S2 = ("skip_connect", "sep_conv_3x3")
 S3 = ("none", "skip_connect", "sep_conv_3x3")
-OPERATOR_SETS = {"s1": S1, "s3": S3}
+NAS_BENCH_201 = (
+  "none",
+  "skip_connect",
+  "nor_conv_1x1",
+  "nor_conv_3x3",
+  "avg_pool_3x3",
+)
+OPERATOR_SETS = {"s1": S1, "s2": S2, "s3": S3, "nas_bench_201": NAS_BENCH_201}
+
+
+class Block(enum.Enum):
+  """What stands in a stack and is not searched."""
+
+  FIXED_REDUCTION = "fixed_reduction"  # of GDAS, section 3.3
+  RESIDUAL = "residual"  # what halves the resolution in NAS-Bench-201
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +63,17 @@ class Cell:
       occur more than once.
     kept: for each edge, the operators that are still computed.
     concat: the nodes whose features are concatenated to the cell's output.
+    inputs: nodes that are the outputs of cells before: 2, or 1 for the
+      previous cell alone, whose features then enter as they are.
+    without_none: the edges whose relaxation `none` has been dropped from.
   """
 
   ops: tuple[str, ...]
   edges: tuple[tuple[int, int], ...]
   kept: tuple[tuple[str, ...], ...]
   concat: tuple[int, ...]
+  inputs: int = 2
+  without_none: tuple[int, ...] = ()
 
   @property
   def nodes(self) -> int:
@@ -78,7 +105,7 @@ class Spec:
 
   Attributes:
     cells: (name, cell) pairs. Layers that name the same cell share its edge
-      weights. The cell is None for GDAS's fixed reduction cell.
+      weights. A Block stands for what is not searched.
     layers: the stack, from the stem to the classifier.
     width: channels C of the first cells' nodes.
     classes: number of classes K.
@@ -87,9 +114,12 @@ class Spec:
       shift (evaluation networks) or none (search networks).
     pool_norm: whether a normalisation follows each pooling (search networks).
     auxiliary: whether there is an auxiliary head.
+    partial: K; the operators of a cell see the first C / K channels, the rest
+      passes by them (PC-DARTS). 1 for all channels.
+    head_norm: whether normalisation and ReLU come before the classifier.
   """
 
-  cells: tuple[tuple[str, Cell | None], ...]
+  cells: tuple[tuple[str, Cell | Block], ...]
   layers: tuple[Layer, ...]
   width: int
   classes: int
@@ -97,15 +127,19 @@ class Spec:
   affine: bool = False
   pool_norm: bool = True
   auxiliary: bool = False
+  partial: int = 1
+  head_norm: bool = False
 
-  def cell(self, name: str) -> Cell | None:
+  def cell(self, name: str) -> Cell | Block:
     """The cell with this name."""
     return dict(self.cells)[name]
 
   @property
   def searched(self) -> tuple[tuple[str, Cell], ...]:
     """The (name, cell) pairs that have edge weights."""
-    return tuple((name, cell) for name, cell in self.cells if cell is not None)
+    return tuple(
+      (name, cell) for name, cell in self.cells if isinstance(cell, Cell)
+    )
 
   @property
   def auxiliary_layer(self) -> int:
@@ -125,17 +159,40 @@ def darts_edges(nodes: int) -> tuple[tuple[int, int], ...]:
   return tuple((j, i) for i in range(2, nodes + 2) for j in range(i))
 
 
-def stack(cells: int) -> tuple[Layer, ...]:
+def fixed_edges(nodes: int) -> tuple[tuple[int, int], ...]:
+  """Each node from c_{k-2} and from the node before it (Amended DARTS, 3.1.2).
+
+  Args:
+    nodes: number of intermediate nodes.
+
+  >>> fixed_edges(2)
+  ((0, 2), (1, 2), (0, 3), (2, 3))
+  """
+  return tuple((j, i) for i in range(2, nodes + 2) for j in (0, i - 1))
+
+
+def reductions(cells: int) -> tuple[int, int]:
+  """The layers that reduce: at one and two thirds of the depth."""
+  return cells // 3, 2 * cells // 3
+
+
+def stack(cells: int, shared: bool = True) -> tuple[Layer, ...]:
   """The DARTS stack: `cells` layers, reductions at one and two thirds.
 
   A stack of fewer than three cells has its reductions where the rule puts
   them, which for one cell means a single reduction.
+
+  Args:
+    cells: depth.
+    shared: whether all layers of a kind name the same cell, "normal" or
+      "reduce"; otherwise each has its own, "cell0" and so on.
   """
-  reductions = (cells // 3, 2 * cells // 3)
-  return tuple(
-    Layer("reduce" if i in reductions else "normal", i in reductions)
-    for i in range(cells)
-  )
+  halving = reductions(cells)
+
+  def name(i: int) -> str:
+    return ("reduce" if i in halving else "normal") if shared else f"cell{i}"
+
+  return tuple(Layer(name(i), i in halving) for i in range(cells))
 
 
 def supernet(
@@ -146,8 +203,12 @@ def supernet(
   classes: int,
   nodes: int = 4,
   auxiliary: bool = False,
+  fixed: bool = False,
+  shared: bool = True,
+  fixed_reduction: bool = False,
+  partial: int = 1,
 ) -> Spec:
-  """The search network of DARTS: shared normal and reduction cells.
+  """The search network of DARTS and of what descends from it.
 
   Args:
     ops: the operators of every edge, e.g. `S1`.
@@ -156,8 +217,12 @@ def supernet(
     classes: number of classes.
     nodes: number of intermediate nodes of a cell.
     auxiliary: whether to add an auxiliary head.
+    fixed: whether nodes have the two edges of `fixed_edges`, or all.
+    shared: whether all cells of a kind share their edge weights.
+    fixed_reduction: whether reduction cells are GDAS's fixed one.
+    partial: K of partial channels.
   """
-  edges = darts_edges(nodes)
+  edges = (fixed_edges if fixed else darts_edges)(nodes)
   kept = tuple(op for op in ops if op != "none")
   cell = Cell(
     ops=tuple(ops),
@@ -165,19 +230,60 @@ def supernet(
     kept=(kept,) * len(edges),
     concat=tuple(range(2, nodes + 2)),
   )
-  layers = stack(cells)
-  used = dict.fromkeys(sorted(layer.cell for layer in layers))
+  layers = stack(cells, shared)
+  parts = {}
+  for layer in layers:
+    replaced = layer.reduction and fixed_reduction
+    parts[layer.cell] = Block.FIXED_REDUCTION if replaced else cell
   return Spec(
-    cells=tuple((name, cell) for name in used),
+    cells=tuple(sorted(parts.items()) if shared else parts.items()),
     layers=layers,
     width=width,
     classes=classes,
     auxiliary=auxiliary,
+    partial=partial,
+  )
+
+
+def nas_bench_201(
+  *, cells: int, width: int, classes: int, affine: bool = False
+) -> Spec:
+  """The search network of NAS-Bench-201 (Dong & Yang 2020, section 2.1).
+
+  Three stages of equal cells at C, 2 C and 4 C channels, a residual block of
+  stride two between them. The cell has one input, three nodes and all six
+  edges between them; its last node is its output.
+
+  Args:
+    cells: N, the cells of a stage; 5 in the benchmark.
+    width: C; 16 in the benchmark.
+    classes: number of classes.
+    affine: whether the normalisations inside cells have a scale and a shift.
+  """
+  edges = tuple((j, i) for i in range(1, 4) for j in range(i))
+  cell = Cell(
+    ops=NAS_BENCH_201,
+    edges=edges,
+    kept=(NAS_BENCH_201[1:],) * len(edges),
+    concat=(3,),
+    inputs=1,
+  )
+  stage = (Layer("cell", False),) * cells
+  between = (Layer("residual", True),)
+  return Spec(
+    cells=(("cell", cell), ("residual", Block.RESIDUAL)),
+    layers=stage + between + stage + between + stage,
+    width=width,
+    classes=classes,
+    stem=1,
+    affine=affine,
+    pool_norm=False,
+    head_norm=True,
   )
 
 
 def derived(
-  genotype: Genotype,
+  genotype: AnyGenotype,
   *,
   cells: int,
   width: int,
@@ -188,19 +294,45 @@ def derived(
 
   Args:
     genotype: what a search derived, or a published cell.
-    cells: depth of the stack.
+    cells: depth of the stack; of NAS-Bench-201, cells of each stage.
     width: channels C of the first cells' nodes.
     classes: number of classes.
     auxiliary: whether to add an auxiliary head.
+
+  Raises:
+    ValueError: the genotype has another number of cells.
   """
-  layers = stack(cells)
-  named = {
-    "normal": _discrete(genotype.normal, genotype.normal_concat),
-    "reduce": _discrete(genotype.reduce, genotype.reduce_concat),
-  }
-  used = dict.fromkeys(sorted(layer.cell for layer in layers))
+  if isinstance(genotype, NasBench201Genotype):
+    spec = nas_bench_201(
+      cells=cells, width=width, classes=classes, affine=True
+    )
+    pairs = [pair for node in genotype.nodes for pair in node]
+    cell = dataclasses.replace(
+      spec.cell("cell"), kept=tuple(_only(op) for op, _ in pairs)
+    )
+    return dataclasses.replace(
+      spec, cells=(("cell", cell), spec.cells[1]), auxiliary=auxiliary
+    )
+  layers = stack(cells, isinstance(genotype, Genotype))
+  if isinstance(genotype, StackGenotype):
+    if len(genotype.cells) != cells:
+      raise ValueError(
+        f"the genotype describes a stack of {len(genotype.cells)} cells, each "
+        f"its own, and cannot be built with {cells}; set space.cells to "
+        f"{len(genotype.cells)}"
+      )
+    named = {
+      layer.cell: _discrete(pairs, genotype.concat)
+      for layer, pairs in zip(layers, genotype.cells, strict=True)
+    }
+  else:
+    named = {
+      "normal": _discrete(genotype.normal, genotype.normal_concat),
+      "reduce": _discrete(genotype.reduce, genotype.reduce_concat),
+    }
+  used = dict.fromkeys(layer.cell for layer in layers)
   return Spec(
-    cells=tuple((name, named[name]) for name in used),
+    cells=tuple((name, named[name]) for name in sorted(used)),
     layers=layers,
     width=width,
     classes=classes,
@@ -210,12 +342,49 @@ def derived(
   )
 
 
-def _discrete(pairs, concat) -> Cell | None:
+def _only(op: str) -> tuple[str, ...]:
+  return () if op == "none" else (op,)
+
+
+def _discrete(pairs: Any, concat: Any) -> Cell | Block:
   if pairs is None:
-    return None
+    return Block.FIXED_REDUCTION
   return Cell(
     ops=tuple(dict.fromkeys(op for op, _ in pairs)),
     edges=tuple((source, 2 + i // 2) for i, (_, source) in enumerate(pairs)),
-    kept=tuple(() if op == "none" else (op,) for op, _ in pairs),
+    kept=tuple(_only(op) for op, _ in pairs),
     concat=tuple(concat),
   )
+
+
+def to_json(spec: Spec) -> dict[str, Any]:
+  """The spec as JSON can hold it; `from_json` reads it back."""
+  fields = dataclasses.asdict(spec)
+  fields["cells"] = [
+    [name, cell.value if isinstance(cell, Block) else dataclasses.asdict(cell)]
+    for name, cell in spec.cells
+  ]
+  return fields
+
+
+def from_json(fields: Mapping[str, Any]) -> Spec:
+  """The spec that `to_json` wrote, lists back to tuples."""
+
+  def cell(value: Any) -> Cell | Block:
+    if isinstance(value, str):
+      return Block(value)
+    return Cell(**{name: _frozen(part) for name, part in value.items()})
+
+  return Spec(
+    **dict(fields)
+    | {
+      "cells": tuple((name, cell(value)) for name, value in fields["cells"]),
+      "layers": tuple(Layer(**layer) for layer in fields["layers"]),
+    }
+  )
+
+
+def _frozen(value: Any) -> Any:
+  if isinstance(value, list | tuple):
+    return tuple(_frozen(part) for part in value)
+  return value
