@@ -37,7 +37,7 @@ def pairs(text):
 def derive(normal, reduce, algorithm=darts):
   found = algorithm(SPEC)
   arch = {"normal": jnp.asarray(normal), "reduce": jnp.asarray(reduce)}
-  weights = jax.device_get(found.relax(arch, None))
+  weights = jax.device_get(found.relax(arch, None, 0))
   genotype = found.derive(weights)
   # What a search ends with can be written down and built.
   text = genotype_lib.format_text(genotype_lib.validate(genotype))
@@ -124,7 +124,7 @@ def test_the_relaxation_leaves_out_what_the_spec_has_pruned(algorithm):
     SPEC, cells=(("normal", pruned), ("reduce", cell))
   )
   arch = {"normal": jnp.zeros((14, 8)), "reduce": jnp.zeros((14, 8))}
-  weights = algorithm(spec).relax(arch, None)
+  weights = algorithm(spec).relax(arch, None, 0)
   expected = np.full((14, 8), 1 / 8)
   np.testing.assert_allclose(weights["reduce"], expected, rtol=1e-6)
   expected[0] = [1 / 3, 0, 0, 1 / 3, 1 / 3, 0, 0, 0]

@@ -38,7 +38,9 @@ def after(step, parts, count):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("rate", [None, lambda step: 0.1 * (step + 1)])
+@pytest.mark.parametrize(
+  "rate", [None, lambda step: {"path": 0.1 * (step + 1)}]
+)
 def test_states_and_metrics_are_those_of_the_search_step(parts, rate):
   got = after(shared(parts, rate=rate), parts, 3)
   expected = after(parts.step("first_order", rate=rate), parts, 3)

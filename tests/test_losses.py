@@ -96,10 +96,10 @@ def test_the_objective_is_both_losses_with_smoothing_and_statistics():
     rtol=1e-6,
   )
   # The draws of drop path are those of the batch's keys.
-  factor = cnn.drop_path(ones, Stub.spec, 0.5)[0][:, 0, :1]
+  factor = cnn.drop_factors(ones, Stub.spec, path=0.5)[0][:, 0, :1]
   assert set(np.unique(factor)) == {0.0, 2.0}
   np.testing.assert_allclose(
-    plain(w, 7.0, None, batch, 0.5)[0],
+    plain(w, 7.0, None, batch, {"path": 0.5})[0],
     losses.cross_entropy(x @ w * factor, y).mean(),
     rtol=1e-6,
   )

@@ -34,19 +34,23 @@ def draw(split, name, step):
   return losses.Batch(split.x[rows], split.y[rows], None)
 
 
-def objective(w, stats, edge_weights, batch, rate):
+def objective(w, stats, edge_weights, batch, rates):
   """Two mixed operators, tanh and identity, as a classifier."""
   mix = edge_weights["cell"][0]
   h = mix[0] * jnp.tanh(batch.x @ w["tanh"]) + mix[1] * (batch.x @ w["linear"])
-  if rate is not None:
-    h = h * (1 - rate)
+  if rates is not None:
+    h = h * (1 - rates["path"])
   loss = losses.cross_entropy(h, batch.y).mean()
   accuracy = losses.correct(h, batch.y).mean()
   return loss, (0.9 * stats + 0.1 * batch.x.mean(0), accuracy)
 
 
-def relax(arch, key):
+def mixture(arch):
   return {"cell": jax.nn.softmax(arch["cell"], -1)}
+
+
+def relax(arch, key, step):
+  return mixture(arch)
 
 
 class Parts(NamedTuple):
@@ -59,7 +63,13 @@ class Parts(NamedTuple):
   def step(self, name="first_order", **kwargs):
     virtual = steps.momentum_virtual(schedule, momentum=0.9, decay=0.01)
     return steps.search_step(
-      base.Algorithm(relax, base.estimator(name, eta=0.7), None),
+      base.Algorithm(
+        init=None,
+        relax=relax,
+        mixture=mixture,
+        estimate=base.estimator(name, eta=0.7),
+        derive=None,
+      ),
       objective,
       self.weights_optimizer,
       self.arch_optimizer,
@@ -69,11 +79,11 @@ class Parts(NamedTuple):
       **kwargs,
     )
 
-  def plain(self, rate=None):
+  def plain(self, rates=None):
     """The state after the first weight step, alpha as it was."""
     step = steps.weight_step(objective, self.weights_optimizer, lambda t: t)
     batch = draw(self.train, "train", 0)
-    return jax.jit(lambda s: step(s, relax(s.arch, None), batch, rate))(
+    return jax.jit(lambda s: step(s, mixture(s.arch), batch, rates))(
       self.state
     )[0]
 
@@ -125,7 +135,7 @@ def reference(parts, name, count, rate=None):
 
   def loss(stream, i, w, alpha):
     batch = draw(getattr(parts, stream), stream, i)
-    weights, dropped = relax(join(alpha), None), rate(i) if rate else None
+    weights, dropped = mixture(join(alpha)), rate(i) if rate else None
     return objective(split(w), jnp.zeros(3), weights, batch, dropped)[0]
 
   @jax.jit
@@ -192,7 +202,7 @@ def test_a_search_alternates_as_the_papers_do(parts, name):
 @in_float64
 def test_drop_path_of_the_step_reaches_both_losses(parts):
   def rate(step):
-    return 0.1 + 0.2 * step
+    return {"path": 0.1 + 0.2 * step}
 
   step, state = jax.jit(parts.step("unrolled", rate=rate)), parts.state
   for _ in range(3):
@@ -290,23 +300,23 @@ def test_two_replicas_search_as_one(parts):
 def test_plain_training_is_a_weight_step_without_edge_weights(parts):
   seen = []
 
-  def watched(w, stats, edge_weights, batch, rate):
-    seen.append((edge_weights, rate))
-    return objective(w, stats, relax(parts.state.arch, None), batch, rate)
+  def watched(w, stats, edge_weights, batch, rates):
+    seen.append((edge_weights, rates))
+    return objective(w, stats, mixture(parts.state.arch), batch, rates)
 
   step = steps.train_step(
-    watched, parts.weights_optimizer, draw, rate=lambda step: 0.5
+    watched, parts.weights_optimizer, draw, rate=lambda step: {"path": 0.5}
   )
   found, metrics = jax.jit(step)(parts.state, parts.train)
-  assert seen[0][0] is None and seen[0][1] == 0.5
-  expected = parts.plain(0.5)
+  assert seen[0] == (None, {"path": 0.5})
+  expected = parts.plain({"path": 0.5})
   np.testing.assert_allclose(
     flat(found.weights), flat(expected.weights), rtol=1e-12
   )
   assert set(metrics) == {"train_loss", "train_accuracy", "gradient_norm"}
 
 
-# What is drawn, and what is evaluated.
+# What is drawn.
 
 IMAGES = dict(mean=(0.5, 0.4), std=(0.2, 0.3))
 
@@ -358,41 +368,3 @@ def test_an_epoch_of_batches_has_each_example_once(images):
   assert (epochs[0] != epochs[1]).any()
   other = draw_plain(images, "valid", jnp.int32(0)).y
   assert (other != epochs[0][:5]).any()
-
-
-class Linear:
-  """Stands for a network: linear logits, counting the weights it was given."""
-
-  def apply(self, variables, x, edge_weights, *, train):
-    assert not train
-    logits = x.reshape(len(x), -1) @ variables["params"]
-    return edge_weights * logits + variables["batch_stats"], None
-
-
-@pytest.mark.parametrize("devices", (1, 2))
-@pytest.mark.parametrize("batch", (2, 4, 16))
-def test_evaluation_has_each_example_once(images, batch, devices):
-  rng = np.random.default_rng(1)
-  w = jnp.asarray(rng.normal(size=(72, 10)), jnp.float32)
-  stats = jnp.asarray(rng.normal(size=(1, 10)), jnp.float32)
-  mesh = parallel.mesh(jax.devices()[:devices])
-  whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
-  step = parallel.shard_step(
-    steps.eval_step(Linear(), average=parallel.mean, **IMAGES),
-    mesh,
-    (whole, whole, whole, whole, shared, shared),
-    whole,
-  )
-  total = {"loss": 0.0, "accuracy": 0.0}
-  for index, present in zip(*device.eval_batches(10, batch), strict=True):
-    found = step(w, stats, jnp.float32(0.5), images, index, present)
-    total = {k: v + batch * float(found[k]) / 10 for k, v in total.items()}
-
-  x = np.asarray(images.x) / 255
-  x = (x - np.array(IMAGES["mean"])) / np.array(IMAGES["std"])
-  logits = 0.5 * x.reshape(10, -1) @ np.asarray(w) + np.asarray(stats)
-  log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-  loss = -log_p[np.arange(10), np.asarray(images.y)].mean()
-  assert total["loss"] == pytest.approx(loss, rel=1e-4)
-  accuracy = (logits.argmax(-1) == np.asarray(images.y)).mean()
-  assert total["accuracy"] == pytest.approx(accuracy, abs=1e-6)

@@ -13,7 +13,7 @@ torch = pytest.importorskip(
 )
 
 from benchmarks import copy_weights, torch_darts  # noqa: E402
-from jnas.algorithms.base import softmax_relaxation  # noqa: E402
+from jnas.algorithms.base import softmax_mixture  # noqa: E402
 from jnas.algorithms.darts import darts  # noqa: E402
 from jnas.spaces import cnn, spec  # noqa: E402
 from jnas.training import losses, optim, state, steps  # noqa: E402
@@ -86,13 +86,13 @@ def placed(
 
 def evaluate(pair: Pair, examples: losses.Batch) -> Any:
   """Logits, loss, and its gradients, as `jnas` has them."""
-  relax = softmax_relaxation(pair.spec)
+  mixture = softmax_mixture(pair.spec)
 
   def loss(params, arch, stats, examples):
     (logits, _), _ = pair.network.apply(
       {"params": params, "batch_stats": stats},
       examples.x,
-      relax(arch, None),
+      mixture(arch),
       train=True,
       mutable=["batch_stats"],
     )

@@ -4,17 +4,25 @@ Estimation on Architectural Parameters").
 The relaxation and the derivation are DARTS's. What differs is the
 hypergradient: the term through w*(alpha) has H in place of H^-1 (equation 5),
 so that its angle with the true term is below 90 degrees, and searches can run
-until they converge without collapsing to skip connections. The rest of the
-paper's method, the same hyper-parameters in search and retraining (cutout,
-drop path, auxiliary loss), is a matter of configuration.
+until they converge without collapsing to skip connections. Edges may be
+searched before operators (appendix B.2). The rest of the paper's method, the
+same hyper-parameters in search and retraining (cutout, drop path, auxiliary
+loss), is a matter of configuration.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import dataclasses
 import functools
+import itertools
 
+import jax
+import numpy as np
+
+from jnas import relax
 from jnas.algorithms import base
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import Spec
+from jnas.spaces import arch as arch_lib
+from jnas.spaces.spec import Cell, Spec
 
 
 def amended(
@@ -27,8 +35,101 @@ def amended(
     estimate: the hypergradient; by default equation 5 with the paper's
       amending coefficient, eta = 0.1.
   """
-  return base.Algorithm(
-    relax=base.softmax_relaxation(spec),
-    estimate=estimate or base.estimator("amended", eta=0.1),
-    derive=functools.partial(base.darts_genotype, spec),
+  return base.softmax_algorithm(
+    spec, estimate or base.estimator("amended", eta=0.1)
   )
+
+
+def edge_search(
+  spec: Spec, estimate: Callable[..., Hypergradient] | None = None
+) -> base.Algorithm:
+  """The first of two stages: which two edges enter each node (equation 16).
+
+  Beside alpha every cell has a logit for each pair of edges into one node. An
+  edge weighs what the pairs weigh that it is part of. The genotype is that of
+  the pairs and operators that are strongest so far.
+
+  Args:
+    spec: the search network, with all edges.
+    estimate: as of `amended`.
+  """
+  searched = dict(spec.searched)
+  operators = base.softmax_mixture(spec)
+
+  def init(key: jax.Array, scale: float) -> base.Arch:
+    arch = arch_lib.init(key, spec, scale)
+    for i, (name, cell) in enumerate(searched.items()):
+      drawn = jax.random.normal(
+        jax.random.fold_in(key, len(searched) + i), (len(pairs(cell)),)
+      )
+      arch[_logits(name)] = scale * drawn
+    return arch
+
+  def mixture(arch: base.Arch) -> base.Weights:
+    weights = operators(arch)
+    return {
+      name: weights[name]
+      * relax.edge_pairs(
+        arch[_logits(name)], pairs(cell), [target for _, target in cell.edges]
+      )[:, None]
+      for name, cell in searched.items()
+    }
+
+  return base.Algorithm(
+    init=init,
+    relax=base.deterministic(mixture),
+    mixture=mixture,
+    estimate=estimate or base.estimator("amended", eta=0.1),
+    derive=functools.partial(base.genotype_of, spec),
+  )
+
+
+def select_edges(spec: Spec, arch: Mapping[str, np.ndarray]) -> Spec:
+  """The spec of the second stage: the strongest pair of each node alone.
+
+  Args:
+    spec: of `edge_search`.
+    arch: its architecture parameters at the end of the first stage. Ties go
+      to the earlier pair.
+  """
+
+  def selected(name: str, cell: Cell) -> Cell:
+    beta, found = np.asarray(arch[_logits(name)]), []
+    for target in range(cell.inputs, cell.nodes):
+      into = [
+        (beta[i], -i, pair)
+        for i, pair in enumerate(pairs(cell))
+        if cell.edges[pair[0]][1] == target
+      ]
+      found += max(into)[2]
+    return dataclasses.replace(
+      cell,
+      edges=tuple(cell.edges[e] for e in found),
+      kept=tuple(cell.kept[e] for e in found),
+    )
+
+  searched = dict(spec.searched)
+  return dataclasses.replace(
+    spec,
+    cells=tuple(
+      (name, selected(name, cell) if name in searched else cell)
+      for name, cell in spec.cells
+    ),
+  )
+
+
+def pairs(cell: Cell) -> tuple[tuple[int, int], ...]:
+  """All pairs of edges that enter one node, node by node.
+
+  Args:
+    cell: the cell; each node is entered by two edges or more.
+  """
+  found = []
+  for target in range(cell.inputs, cell.nodes):
+    into = [e for e, (_, t) in enumerate(cell.edges) if t == target]
+    found += itertools.combinations(into, 2)
+  return tuple(found)
+
+
+def _logits(name: str) -> str:
+  return f"{name}_pairs"

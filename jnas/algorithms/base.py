@@ -8,7 +8,12 @@ import jax
 import numpy as np
 
 from jnas import hypergrad, relax, solve
-from jnas.genotype import Genotype
+from jnas.genotype import (
+  AnyGenotype,
+  Genotype,
+  NasBench201Genotype,
+  StackGenotype,
+)
 from jnas.hypergrad import Hypergradient
 from jnas.spaces import arch as arch_lib
 from jnas.spaces.spec import Cell, Spec
@@ -22,30 +27,69 @@ class Algorithm(NamedTuple):
   """A search algorithm as pure functions.
 
   Attributes:
-    relax: (arch, key) -> edge weights, [E, O] for each cell. What the losses
-      of training see; `key` is None where the weights are to be evaluated.
+    init: (key, scale) -> arch, logits drawn from N(0, scale^2).
+    relax: (arch, key, step) -> edge weights, [E, O] for each searched cell.
+      What a network computes with. `key` is None where it is evaluated.
+    mixture: arch -> edge weights, [E, O] each: what the logits say of the
+      operators, without any draw. What is derived from, and reported.
     estimate: (train, valid, w, alpha, virtual, mean) -> Hypergradient, with
       the losses and `mean` of `jnas.hypergrad` and `virtual` the weight
-      optimizer's next step (w, gradient) -> w'.
-    derive: edge weights, as numpy -> Genotype.
+      optimizer's next step (w, gradient) -> w'. None where arch is not learnt
+      by gradient.
+    derive: a mixture, as numpy -> genotype.
+    drawn: whether `relax` gives one operator an edge. Batch statistics over
+      many draws are those of no sub-network, so that such a search evaluates
+      with those of the batch.
   """
 
-  relax: Callable[[Arch, Array | None], Weights]
-  estimate: Callable[..., Hypergradient]
-  derive: Callable[[Mapping[str, np.ndarray]], Genotype]
+  init: Callable[[Array, float], Arch]
+  relax: Callable[[Arch, Array | None, Array | int], Weights]
+  mixture: Callable[[Arch], Weights]
+  estimate: Callable[..., Hypergradient] | None
+  derive: Callable[[Mapping[str, np.ndarray]], AnyGenotype]
+  drawn: bool = False
 
 
-def softmax_relaxation(
-  spec: Spec,
-) -> Callable[[Arch, Array | None], Weights]:
+def masks(spec: Spec) -> dict[str, np.ndarray | None]:
+  """For each searched cell its mask [E, O], None where nothing is pruned."""
+  found = {name: arch_lib.mask(cell) for name, cell in spec.searched}
+  return {name: None if m.all() else m for name, m in found.items()}
+
+
+def softmax_mixture(spec: Spec) -> Callable[[Arch], Weights]:
   """The softmax on each edge over the operators that the spec keeps."""
-  masks = {name: arch_lib.mask(cell) for name, cell in spec.searched}
-  full = {name: None if m.all() else m for name, m in masks.items()}
+  kept = masks(spec)
 
-  def relaxed(arch: Arch, key: Array | None) -> Weights:
-    return {name: relax.softmax(a, full[name], key) for name, a in arch.items()}
+  def mixture(arch: Arch) -> Weights:
+    return {name: relax.softmax(arch[name], kept[name]) for name in kept}
 
-  return relaxed
+  return mixture
+
+
+def deterministic(
+  mixture: Callable[[Arch], Weights],
+) -> Callable[[Arch, Array | None, Array | int], Weights]:
+  """The relaxation that is the mixture itself, without key and step."""
+  return lambda arch, key, step: mixture(arch)
+
+
+def logits(spec: Spec) -> Callable[[Array, float], Arch]:
+  """A function (key, scale) -> the logits of a spec's operators."""
+  return lambda key, scale: arch_lib.init(key, spec, scale)
+
+
+def softmax_algorithm(
+  spec: Spec, estimate: Callable[..., Hypergradient]
+) -> Algorithm:
+  """DARTS's relaxation and derivation, with any hypergradient."""
+  mixture = softmax_mixture(spec)
+  return Algorithm(
+    init=logits(spec),
+    relax=deterministic(mixture),
+    mixture=mixture,
+    estimate=estimate,
+    derive=functools.partial(genotype_of, spec),
+  )
 
 
 def estimator(
@@ -67,7 +111,7 @@ def estimator(
     steps: products with the Hessian, for the implicit ones.
     damping: added to the Hessian's diagonal, for the implicit ones.
     scale: step of the Neumann series.
-    unroll: whether the solver's loop is written out.
+    unroll: whether loops over products with the Hessian are written out.
 
   Raises:
     ValueError: no such estimate, or none of this form.
@@ -93,8 +137,11 @@ def estimator(
   if name == "first_order":
     return _without_virtual(hypergrad.first_order)
   if name == "amended":
-    form = hypergrad.amended if exact else hypergrad.amended_difference
-    return _without_virtual(functools.partial(form, eta=eta))
+    if not exact:
+      form = functools.partial(hypergrad.amended_difference, eta=eta)
+    else:
+      form = functools.partial(hypergrad.amended, eta=eta, unroll=unroll)
+    return _without_virtual(form)
   if name == "unrolled":
     form = hypergrad.unrolled if exact else hypergrad.unrolled_difference
     return lambda train, valid, w, alpha, virtual, mean: form(
@@ -136,20 +183,50 @@ def strongest_edges(
   columns = [o for o, op in enumerate(cell.ops) if op != "none"]
   best = [max(columns, key=lambda o, row=row: row[o]) for row in weights]
   pairs = []
-  for target in range(2, cell.nodes):
+  for target in range(cell.inputs, cell.nodes):
     rows = [e for e, (_, t) in enumerate(cell.edges) if t == target]
     rows.sort(key=lambda e: -weights[e, best[e]])
     pairs += [(cell.ops[best[e]], cell.edges[e][0]) for e in rows[:inputs]]
   return tuple(pairs)
 
 
-def darts_genotype(
-  spec: Spec, weights: Mapping[str, np.ndarray]
-) -> Genotype:
-  """The genotype of shared normal and reduction cells by DARTS's rule."""
-  parts = {}
-  for name in ("normal", "reduce"):
-    cell = spec.cell(name)
-    parts[name] = strongest_edges(cell, np.asarray(weights[name]))
-    parts[f"{name}_concat"] = cell.concat
-  return Genotype(**parts)
+Choose = Callable[[Cell, np.ndarray], tuple[tuple[str, int], ...]]
+
+
+def genotype_of(
+  spec: Spec,
+  weights: Mapping[str, np.ndarray],
+  choose: Choose = strongest_edges,
+) -> AnyGenotype:
+  """The genotype of a spec's cells, by DARTS's rule or another.
+
+  A cell of NAS-Bench-201 keeps all its edges, each with its strongest
+  operator, which may be `none` (as in that benchmark's code).
+
+  Args:
+    spec: the search network.
+    weights: [E, O] for each searched cell.
+    choose: (cell, weights) -> (operator, predecessor) pairs.
+  """
+  cells = dict(spec.searched)
+  arrays = {name: np.asarray(weights[name]) for name in cells}
+  if "cell" in cells:
+    cell = cells["cell"]
+    strongest = arrays["cell"].argmax(-1)
+    pairs = [
+      (cell.ops[o], source)
+      for o, (source, _) in zip(strongest, cell.edges, strict=True)
+    ]
+    return NasBench201Genotype((pairs[:1], pairs[1:3], pairs[3:]))
+  pairs = {name: choose(cell, arrays[name]) for name, cell in cells.items()}
+  if "normal" in pairs:
+    return Genotype(
+      normal=pairs["normal"],
+      normal_concat=cells["normal"].concat,
+      reduce=pairs.get("reduce"),
+      reduce_concat=cells["normal"].concat,
+    )
+  return StackGenotype(
+    cells=tuple(pairs[layer.cell] for layer in spec.layers),
+    concat=cells[spec.layers[0].cell].concat,
+  )

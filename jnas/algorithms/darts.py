@@ -7,7 +7,6 @@ derived cell keeps two edges a node and one operator an edge.
 """
 
 from collections.abc import Callable
-import functools
 
 from jnas.algorithms import base
 from jnas.hypergrad import Hypergradient
@@ -24,8 +23,6 @@ def darts(
     estimate: the hypergradient; by default that of the first-order variant,
       `base.estimator("unrolled")` for the second-order one.
   """
-  return base.Algorithm(
-    relax=base.softmax_relaxation(spec),
-    estimate=estimate or base.estimator("first_order"),
-    derive=functools.partial(base.darts_genotype, spec),
+  return base.softmax_algorithm(
+    spec, estimate or base.estimator("first_order")
   )

@@ -25,8 +25,8 @@ class Batch(NamedTuple):
   keys: Array
 
 
-# (params, batch statistics, edge weights or None, batch, drop path rate or
-# None) -> (loss, (new batch statistics, accuracy)).
+# (params, batch statistics, edge weights or None, batch, rates by name of
+# `cnn.drop_factors` or None) -> (loss, (new batch statistics, accuracy)).
 Objective = Callable[..., tuple[Array, tuple[Any, Array]]]
 
 
@@ -68,10 +68,10 @@ def classification(
     smoothing: label smoothing of both losses.
   """
 
-  def objective(params, stats, edge_weights, batch, rate):
+  def objective(params, stats, edge_weights, batch, rates):
     drop = None
-    if rate is not None:
-      drop = cnn.drop_path(batch.keys, network.spec, rate)
+    if rates is not None:
+      drop = cnn.drop_factors(batch.keys, network.spec, **rates)
     (logits, extra), new = network.apply(
       {"params": params, "batch_stats": stats},
       batch.x,

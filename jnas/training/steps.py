@@ -1,4 +1,4 @@
-"""Step functions: one step of a search or of a training, and evaluation.
+"""Step functions: one step of a search or of a training.
 
 They are written for one replica's share of a batch. `mean` averages over the
 replicas, and `draw` gives a replica its share; on one device both do what
@@ -18,7 +18,6 @@ from jnas import hypergrad, solve
 from jnas.algorithms.base import Algorithm
 from jnas.data import augment, device
 from jnas.runtime import keys
-from jnas.spaces import cnn
 from jnas.training import losses, optim
 from jnas.training import state as state_lib
 from jnas.training.state import State
@@ -28,6 +27,8 @@ Metrics = dict[str, Array]
 Draw = Callable[[device.Split, str, Array], losses.Batch]
 Mean = Callable[[Any], Any]
 Step = Callable[..., tuple[State, Metrics]]
+# step -> rates of `cnn.drop_factors` by name
+Rates = Callable[[Array], dict[str, Array]]
 
 
 def feed(
@@ -142,7 +143,7 @@ def train_step(
   optimizer: optax.GradientTransformation,
   draw: Draw,
   *,
-  rate: optim.Schedule | None = None,
+  rate: Rates | None = None,
   mean: Mean = hypergrad.identity,
 ) -> Step:
   """A function (state, split) -> (state, metrics): plain training.
@@ -151,7 +152,7 @@ def train_step(
     objective: of one batch.
     optimizer: of the weights.
     draw: gives the batches.
-    rate: of drop path at a step, or None where there is none.
+    rate: rates of dropout at a step, or None where there is none.
     mean: over replicas.
   """
   update = weight_step(objective, optimizer, mean)
@@ -170,7 +171,7 @@ def closed_losses(
   draw: Draw,
   *,
   seed: int,
-  rate: optim.Schedule | None = None,
+  rate: Rates | None = None,
 ) -> Callable[..., tuple[hypergrad.Loss, hypergrad.Loss]]:
   """A function (state, train, valid) -> the losses that hypergradients take.
 
@@ -184,7 +185,7 @@ def closed_losses(
 
     def close(batch):
       def loss(w, alpha):
-        edge_weights = algorithm.relax(alpha, key)
+        edge_weights = algorithm.relax(alpha, key, state.step)
         return objective(w, state.stats, edge_weights, batch, dropped)[0]
 
       return loss
@@ -206,7 +207,7 @@ def search_step(
   *,
   seed: int,
   virtual: Callable[[State], Callable[[Any, Any], Any]],
-  rate: optim.Schedule | None = None,
+  rate: Rates | None = None,
   mean: Mean = hypergrad.identity,
   warm: bool = False,
 ) -> Step:
@@ -224,9 +225,9 @@ def search_step(
     draw: gives the batches.
     seed: of the relaxation's draws.
     virtual: state -> the weights' next step (w, gradient) -> w'.
-    rate: of drop path at a step, or None where there is none.
+    rate: rates of dropout at a step, or None where there is none.
     mean: over replicas.
-    warm: whether this is a step of the warm-up, in which alpha stays.
+    warm: whether alpha stays: in a warm-up, or where it is not learnt.
   """
   pair = closed_losses(algorithm, objective, draw, seed=seed, rate=rate)
   update = weight_step(objective, weights_optimizer, mean)
@@ -247,7 +248,7 @@ def search_step(
     batch = draw(train, "train", state.step)
     dropped = rate(state.step) if rate else None
     key = keys.stream(seed, "relax", state.step)
-    edge_weights = algorithm.relax(state.arch, key)
+    edge_weights = algorithm.relax(state.arch, key, state.step)
     state, more = update(state, edge_weights, batch, dropped)
     return state, metrics | more
 
@@ -262,7 +263,7 @@ def first_order_step(
   draw: Draw,
   *,
   seed: int,
-  rate: optim.Schedule | None = None,
+  rate: Rates | None = None,
   mean: Mean = hypergrad.identity,
 ) -> Step:
   """`search_step` with the first-order hypergradient, as a smaller program.
@@ -273,13 +274,14 @@ def first_order_step(
   weights and by alpha. The results are those of `search_step`.
 
   Args:
-    relaxation: (alpha, key) -> edge weights.
+    relaxation: (alpha, key, step) -> edge weights.
     objective: this and the others are those of `search_step`.
   """
 
   def step(state: State, train: device.Split, valid: device.Split):
-    key = keys.stream(seed, "relax", state.step)
-    dropped = rate(state.step) if rate else None
+    now = state.step
+    key = keys.stream(seed, "relax", now)
+    dropped = rate(now) if rate else None
     batches = jax.tree.map(
       lambda *pair: jnp.stack(pair),
       draw(valid, "valid", state.step),
@@ -290,7 +292,8 @@ def first_order_step(
       of_arch, batch = turn
 
       def loss(w, alpha):
-        return objective(w, state.stats, relaxation(alpha, key), batch, dropped)
+        edge_weights = relaxation(alpha, key, now)
+        return objective(w, state.stats, edge_weights, batch, dropped)
 
       (value, (stats, accuracy)), (by_w, by_alpha) = mean(
         jax.value_and_grad(loss, (0, 1), has_aux=True)(
@@ -359,38 +362,3 @@ def repeated(step: Step, length: int) -> Step:
     )
 
   return steps
-
-
-def eval_step(
-  network: cnn.Network,
-  *,
-  mean: tuple[float, ...],
-  std: tuple[float, ...],
-  average: Mean = hypergrad.identity,
-) -> Callable[..., Metrics]:
-  """A function (weights, stats, edge weights, split, index, present) -> means.
-
-  Evaluates one batch with running statistics; each of loss and accuracy is
-  the mean over the whole batch of what is `present`, so that the sum over all
-  batches, times the batch size, is the total.
-
-  Args:
-    network: what is evaluated.
-    mean: of each channel, for the normalisation.
-    std: of each channel.
-    average: over replicas.
-  """
-
-  def step(weights, stats, edge_weights, split, index, present):
-    examples = device.take(split, index)
-    x = augment.normalise(examples.x, mean, std, jnp.float32)
-    logits, _ = network.apply(
-      {"params": weights, "batch_stats": stats}, x, edge_weights, train=False
-    )
-    loss = losses.cross_entropy(logits, examples.y)
-    right = losses.correct(logits, examples.y)
-    return average(
-      {"loss": (loss * present).mean(), "accuracy": (right * present).mean()}
-    )
-
-  return step

@@ -1,0 +1,77 @@
+"""Random search with shared weights (Li & Talwalkar 2019, "Random Search and
+Reproducibility for Neural Architecture Search").
+
+Every step trains the weights of one cell drawn uniformly from what the other
+algorithms can derive; there is nothing to learn about the architecture. Cells
+drawn anew are then compared on held-out data with the shared weights, and the
+best one so far is the result. So it costs what a search costs and is reported
+alike.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.algorithms import base
+from jnas.spaces import arch as arch_lib
+from jnas.spaces.spec import Cell, Spec
+
+Array = jax.Array
+
+
+def random(spec: Spec) -> base.Algorithm:
+  """Random search on a spec; its arch is the best cell, in zeros and ones.
+
+  Args:
+    spec: the search network.
+  """
+  searched = spec.searched
+
+  def drawn(key: Array) -> base.Arch:
+    return {
+      name: draw(cell, jax.random.fold_in(key, i))
+      for i, (name, cell) in enumerate(searched)
+    }
+
+  def relaxed(arch: base.Arch, key: Array | None, step: Array | int):
+    del step
+    return arch if key is None else drawn(key)
+
+  return base.Algorithm(
+    init=lambda key, scale: drawn(key),
+    relax=relaxed,
+    mixture=lambda arch: arch,
+    estimate=None,
+    derive=functools.partial(base.genotype_of, spec),
+    drawn=True,
+  )
+
+
+def draw(cell: Cell, key: Array, inputs: int = 2) -> Array:
+  """A derived cell, drawn uniformly: ones where it has an operator, [E, O].
+
+  Each node gets `inputs` edges, each edge an operator other than `none`. A
+  cell of one input (NAS-Bench-201) keeps all edges, and `none` is one of its
+  operators.
+
+  Args:
+    cell: the cell.
+    key: typed key.
+    inputs: edges of a node.
+  """
+  of_ops, of_edges = jax.random.split(key)
+  allowed = arch_lib.mask(cell) > 0
+  if cell.inputs > 1:
+    allowed &= np.asarray([op != "none" for op in cell.ops])
+  scores = jax.random.gumbel(of_ops, cell.shape)
+  chosen = jnp.argmax(jnp.where(allowed, scores, -jnp.inf), -1)
+  weights = jax.nn.one_hot(chosen, len(cell.ops))
+  if cell.inputs == 1:
+    return weights
+  order = jax.random.uniform(of_edges, (len(cell.edges),))
+  targets = np.asarray([target for _, target in cell.edges])
+  same = targets[:, None] == targets[None]
+  before = jnp.sum(same & (order[None] < order[:, None]), -1)
+  return weights * (before < inputs)[:, None]

@@ -1,0 +1,67 @@
+"""What relaxations promise of the weights [E, O] of a cell: asserted.
+
+All take (name of the cell, cell, arch on the host, weights).
+"""
+
+import itertools
+
+import numpy as np
+
+
+def into(cell):
+  """For each node the edges that enter it."""
+  return [
+    [e for e, (_, target) in enumerate(cell.edges) if target == node]
+    for node in range(cell.inputs, cell.nodes)
+  ]
+
+
+def distribution(name, cell, arch, weights):
+  """Each edge's operators share one; what is pruned has exactly nothing."""
+  del name, arch
+  left = np.asarray([[op in kept for op in cell.ops] for kept in cell.kept])
+  if "none" in cell.ops:
+    rest = [e not in cell.without_none for e in range(len(cell.edges))]
+    left[:, cell.ops.index("none")] = rest
+  assert (weights[left] > 0).all() and (weights[~left] == 0).all()
+  np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+
+
+def edge_norms(name, cell, arch, weights):
+  """Each edge's operators share its norm, the edges into a node share one."""
+  assert (weights > 0).all()
+  edges = weights.sum(-1)
+  for rows in into(cell):
+    np.testing.assert_allclose(edges[rows].sum(), 1, atol=1e-6)
+    beta = np.exp(arch[f"{name}_edges"][rows])
+    np.testing.assert_allclose(edges[rows], beta / beta.sum(), atol=1e-6)
+
+
+def edge_pairs(name, cell, arch, weights):
+  """The edges into a node share two: each has the share of its pairs."""
+  assert (weights > 0).all()
+  edges, left = weights.sum(-1), list(arch[f"{name}_pairs"])
+  for rows in into(cell):
+    np.testing.assert_allclose(edges[rows].sum(), 2, atol=1e-6)
+    pairs = list(itertools.combinations(rows, 2))
+    beta = np.exp([left.pop(0) for _ in pairs])
+    for e in rows:
+      share = sum(b for b, p in zip(beta, pairs, strict=True) if e in p)
+      np.testing.assert_allclose(edges[e], share / beta.sum(), atol=1e-6)
+  assert not left
+
+
+def one_hot(name, cell, arch, weights):
+  """One operator on each edge, with exactly one."""
+  del name, cell, arch
+  assert set(np.unique(weights)) == {0, 1}
+  np.testing.assert_array_equal(weights.sum(-1), 1)
+
+
+def derived_cell(name, cell, arch, weights):
+  """One operator on two edges into each node, and never `none`."""
+  del name, arch
+  assert set(np.unique(weights)) == {0, 1} and not weights[:, 0].any()
+  assert weights.sum(-1).max() == 1
+  for rows in into(cell):
+    assert weights[rows].sum() == 2
