@@ -16,120 +16,7 @@ from typing import Any
 
 import ml_collections
 
-
-def base() -> ml_collections.ConfigDict:
-  """Returns the default configuration: digits, first-order DARTS.
-
-  It is locked: a config file sets fields, it cannot invent any.
-  """
-  fields = {
-    "task": "search",  # search | retrain
-    "seed": 0,  # all randomness is a function of (seed, name, step)
-    "data": {
-      "name": "digits",  # data set; see jnas/data/sources.py
-      "path": "",  # file or folder that holds it, if it needs one
-      "limit": 0,  # at most this many training images; 0 = all
-      "share": 0.5,  # of them train the weights in search, the rest alpha
-      "crop_pad": 0,  # random crop after padding by so many pixels; 0 = off
-      "flip": False,  # random horizontal flip
-      "cutout": 0,  # side in pixels of the square that is erased; 0 = off
-    },
-    "space": {
-      "name": "s1",  # s1: all 8 DARTS operators | s3: none, skip, sep 3x3
-      "cells": 8,  # depth
-      "width": 16,  # channels of the first cell
-      "nodes": 4,  # intermediate nodes of a cell; edges = n (n + 3) / 2
-    },
-    "algo": {
-      "name": "darts",  # darts | amended
-      "hypergrad": "first_order",  # see CHOICES for the others
-      "form": "exact",  # exact | finite_difference (unrolled, amended only)
-      "eta": 0.1,  # of the amended term; unrolled steps by the current lr
-      "solver_steps": 10,  # of conjugate gradients or the Neumann series
-      "solver_damping": 0.01,  # added to the Hessian's diagonal by the solver
-      "solver_scale": 0.1,  # step of the Neumann series
-      "warmup": "0 epochs",  # alpha is left alone for this long
-      "diagnose": "0 epochs",  # period of cosine_implicit; 0 = never
-    },
-    "train": {
-      "length": "50 epochs",  # of the whole run
-      "batch": 64,  # images a step, over all devices
-      "dtype": "float32",  # of the arithmetic: float32 | bfloat16
-      "drop_path": 0.0,  # rate at the end; it rises linearly from 0
-      "auxiliary": 0.0,  # weight of the auxiliary loss; 0 = no head
-      "label_smoothing": 0.0,  # share of the target spread over all classes
-      "sync_batch_norm": False,  # batch statistics over all devices
-      "remat": False,  # recompute cells backwards: less memory, more time
-      "steps_per_dispatch": 0,  # 0 = chosen by platform (1 on CPU)
-    },
-    "weights": {  # SGD with cosine decay, of the network's weights
-      "lr": 0.025,  # at the start
-      "lr_end": 0.001,  # at the end of the cosine
-      "momentum": 0.9,  # without Nesterov
-      "decay": 3e-4,  # L2, part of the gradient
-      "clip": 5.0,  # largest global norm of the gradient; 0 = no clipping
-      "warmup": "0 epochs",  # linear rise of the learning rate
-    },
-    "arch": {  # Adam, of alpha
-      "lr": 3e-4,  # constant
-      "b1": 0.5,  # decay of the first moment
-      "b2": 0.999,  # decay of the second moment
-      "decay": 1e-3,  # L2, part of the gradient
-      "init": 1e-3,  # standard deviation of the first alpha; 0 = all equal
-    },
-    "retrain": {
-      "genotype": "",  # zoo name, run directory, JSON or text file, or text
-    },
-    "log": {
-      "every": "10 steps",  # period of the lines in metrics.jsonl
-      "save": "1 epochs",  # period of checkpoints
-      "keep": 2,  # newest checkpoints that are kept
-      "evaluate": "1 epochs",  # period of evaluation; 0 = only at the end
-      "tensorboard": False,  # also write TensorBoard event files
-      "progress": True,  # progress bar, where there is a terminal
-    },
-  }
-  return ml_collections.ConfigDict(fields).lock()
-
-
-CHOICES = {
-  "task": ("search", "retrain"),
-  "space.name": ("s1", "s3"),
-  "algo.name": ("darts", "amended"),
-  "algo.hypergrad": tuple(
-    "first_order unrolled amended implicit_cg implicit_neumann".split()
-  ),
-  "algo.form": ("exact", "finite_difference"),
-  "train.dtype": ("float32", "bfloat16"),
-}
-
-_RANGES = (
-  (
-    lambda v: v > 0,
-    "greater than 0",
-    "space.cells space.width space.nodes algo.solver_steps algo.solver_scale "
-    "train.batch weights.lr arch.lr log.keep",
-  ),
-  (
-    lambda v: v >= 0,
-    "0 or greater",
-    "data.limit data.crop_pad data.cutout algo.eta algo.solver_damping "
-    "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
-    "weights.clip arch.decay arch.init",
-  ),
-  (
-    lambda v: 0 <= v < 1,
-    "at least 0 and less than 1",
-    "train.drop_path train.label_smoothing weights.momentum arch.b1 arch.b2",
-  ),
-  (lambda v: 0 < v < 1, "between 0 and 1, both excluded", "data.share"),
-  (lambda v: 0 <= v < 2**32, "from 0 to 4294967295", "seed"),
-)
-
-_POSITIVE_DURATIONS = ("train.length", "log.every", "log.save")
-_DURATIONS = _POSITIVE_DURATIONS + tuple(
-  "algo.warmup algo.diagnose weights.warmup log.evaluate".split()
-)
+from jnas.fields import CHOICES, DURATIONS, POSITIVE_DURATIONS, RANGES, base
 
 _DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(epochs?|steps?|percent|%)\s*")
 
@@ -328,7 +215,7 @@ def _problems(config: ml_collections.ConfigDict) -> list[str]:
         f"{name}: {sound[name]!r} is not one of {', '.join(choices)}"
         f"{_did_you_mean(sound[name], choices)}"
       )
-  for accepts, wording, names in _RANGES:
+  for accepts, wording, names in RANGES:
     problems += [
       f"{name}: must be {wording}, got {sound[name]}"
       for name in names.split()
@@ -347,13 +234,13 @@ def _same_kind(value: Any, like: Any) -> bool:
 
 def _duration_problems(flat: dict[str, Any]) -> list[str]:
   problems, parsed = [], {}
-  for name in (name for name in _DURATIONS if name in flat):
+  for name in (name for name in DURATIONS if name in flat):
     try:
       parsed[name] = _parse_duration(flat[name])
     except ValueError as error:
       problems.append(f"{name}: {error}")
       continue
-    if not parsed[name][0] and name in _POSITIVE_DURATIONS:
+    if not parsed[name][0] and name in POSITIVE_DURATIONS:
       problems.append(f"{name}: must be longer than 0, got {flat[name]!r}")
   number, unit = parsed.get("train.length", (math.inf, ""))
   if unit == "%":
@@ -383,12 +270,104 @@ def _cross_problems(flat: dict[str, Any]) -> list[str]:
       "algo.form: finite_difference exists for algo.hypergrad unrolled and "
       f"amended, not for {hypergrad}; use exact"
     )
-  few = flat["space.cells"]
-  if flat["task"] == "search" and 0 < few < 3:
-    problems.append(f"space.cells: a search needs 3 or more, got {few}")
+  if flat["task"] == "search":
+    problems += _search_problems(flat) + _stage_problems(flat)
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(
       "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "
       "the directory of a search, a JSON or text file, or the text itself"
+    )
+  return problems
+
+
+def _search_problems(flat: dict[str, Any]) -> list[str]:
+  """What of the space does not go with the rest."""
+  problems = []
+  algorithm, space = flat["algo.name"], flat["space.name"]
+  cells, width, parts = (
+    flat[f"space.{name}"] for name in ("cells", "width", "partial")
+  )
+  bench = space == "nas_bench_201"
+  if 0 < cells < 3 and not bench and algorithm != "pdarts":
+    problems.append(f"space.cells: a search needs 3 or more, got {cells}")
+  if parts > 0 and width % parts:
+    problems.append(
+      f"space.partial: must divide space.width ({width}), got {parts}"
+    )
+  edges = flat["space.edges"]
+  if edges != "all" and (bench or algorithm == "pdarts"):
+    taken = "nas_bench_201" if bench else "pdarts"
+    problems.append(f"space.edges: {taken} has all edges, got {edges!r}")
+  if edges == "searched" and algorithm not in ("darts", "amended"):
+    problems.append(
+      "space.edges: searched goes with algo.name darts and amended, not with "
+      f"{algorithm}"
+    )
+  if flat["space.nodes"] < 2 and edges == "searched":
+    problems.append("space.nodes: searched edges need 2 or more, got 1")
+  if bench and (flat["space.fixed_reduction"] or not flat["space.shared"]):
+    problems.append(
+      "space: nas_bench_201 is one shared cell; leave space.shared true and "
+      "space.fixed_reduction false"
+    )
+  if flat["space.fixed_reduction"] and not flat["space.shared"]:
+    problems.append(
+      "space.fixed_reduction: needs space.shared, a genotype of its own for "
+      "every cell has no fixed ones"
+    )
+  if flat["space.table"] and not bench:
+    problems.append(
+      f"space.table: has the cells of nas_bench_201, not of {space}"
+    )
+  if bench and flat["train.auxiliary"]:
+    problems.append("train.auxiliary: nas_bench_201 has no auxiliary head")
+  return problems
+
+
+_OPERATORS = {"s1": 8, "s2": 2, "s3": 3}
+
+
+def _stage_problems(flat: dict[str, Any]) -> list[str]:
+  """What is wrong with the stages of P-DARTS."""
+  if flat["algo.name"] != "pdarts":
+    return []
+  problems = []
+  if flat["space.name"] not in _OPERATORS or not flat["space.shared"]:
+    problems.append(
+      "algo.name: pdarts searches shared cells of s1, s2 or s3; set space.name "
+      "and space.shared"
+    )
+    return problems
+  names = ("cells", "operators", "skip_rates")
+  stages = {name: flat[f"pdarts.{name}"] for name in names}
+  lengths = {len(values) for values in stages.values()}
+  if len(lengths) > 1 or 0 in lengths:
+    problems.append(
+      "pdarts: cells, operators and skip_rates need one entry a stage each, "
+      "got "
+      + ", ".join(f"{name}={value}" for name, value in stages.items())
+    )
+    return problems
+  whole = all(type(n) is int for n in stages["cells"] + stages["operators"])
+  if not whole or min(stages["cells"]) < 3:
+    problems.append(
+      f"pdarts.cells: whole numbers from 3 on, got {stages['cells']}"
+    )
+  operators, most = stages["operators"], _OPERATORS[flat["space.name"]]
+  falling = list(operators) == sorted(operators, reverse=True)
+  if not whole or operators[0] != most or min(operators) < 2 or not falling:
+    problems.append(
+      f"pdarts.operators: falls from {most}, all of {flat['space.name']}, to 2 "
+      f"or more, got {operators}"
+    )
+  if not all(0 <= rate < 1 for rate in stages["skip_rates"]):
+    problems.append(
+      "pdarts.skip_rates: at least 0 and less than 1 each, got "
+      f"{stages['skip_rates']}"
+    )
+  most = 2 * flat["space.nodes"]
+  if not 0 <= flat["pdarts.skips"] <= most:
+    problems.append(
+      f"pdarts.skips: from 0 to {most}, two a node, got {flat['pdarts.skips']}"
     )
   return problems

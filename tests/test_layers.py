@@ -25,8 +25,11 @@ MATHEMATICS = {
 MACHINERY = {"data", "runtime"}
 LAYERS = {
   "zoo": set(),  # the published cells, split off from genotype
-  "genotype": {"zoo"},
-  "config": set(),
+  "genotype_text": set(),  # the syntax of genotypes, split off
+  "genotype_rules": set(),  # what makes them invalid, split off
+  "genotype": {"zoo", "genotype_text", "genotype_rules"},
+  "fields": set(),  # what a configuration holds; split off from config
+  "config": {"fields"},
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
   "hypergrad": {"solve"},
@@ -38,7 +41,9 @@ LAYERS = {
   "runs": MATHEMATICS | MACHINERY | {"config", "training"},
   "main": {"config", "runs"},
 }
-NO_JAX = {"zoo", "genotype", "config"}
+NO_JAX = {
+  "fields", "config", "zoo", "genotype_text", "genotype_rules", "genotype"
+}
 
 
 def module_name(path: pathlib.Path, package: pathlib.Path) -> str:

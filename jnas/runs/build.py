@@ -1,6 +1,6 @@
 """From a config to the objects that it describes, for every program alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from jnas.runtime import keys, parallel
 from jnas.spaces import cnn
 from jnas.spaces.spec import Spec
 from jnas.training import losses, optim, steps
+from jnas.training.evaluation import eval_step
 
 
 class Clock(NamedTuple):
@@ -68,8 +69,8 @@ def clock(config: ml_collections.ConfigDict, size: int) -> Clock:
 
 def schedules(
   config: ml_collections.ConfigDict, time: Clock
-) -> tuple[optim.Schedule, optim.Schedule | None]:
-  """The schedules of the weights' learning rate and of drop path."""
+) -> tuple[optim.Schedule, dict[str, optim.Schedule]]:
+  """The schedules of the weights' learning rate, and of dropout by name."""
   shared = dict(epochs=time.epochs, steps_per_epoch=time.per_epoch)
   rate = optim.cosine(
     config.weights.lr,
@@ -78,7 +79,7 @@ def schedules(
     **shared,
   )
   drop = config.train.drop_path
-  return rate, optim.ramp(drop, **shared) if drop else None
+  return rate, {"path": optim.ramp(drop, **shared)} if drop else {}
 
 
 def feed(
@@ -100,19 +101,36 @@ def feed(
   )
 
 
-def key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
-  """The key of a stream that does not depend on the step."""
-  return keys.stream(config.seed, name)
+def key(
+  config: ml_collections.ConfigDict, name: str, stage: int = 0
+) -> jax.Array:
+  """The key of a stream that does not depend on the step.
+
+  Args:
+    config: with the seed.
+    name: of the stream.
+    stage: of a search; every one draws anew.
+  """
+  return keys.stream(config.seed, f"{name}/{stage}" if stage else name)
 
 
-def network(config: ml_collections.ConfigDict, spec: Spec) -> cnn.Network:
-  """The network of a spec, computed as the config says."""
+def network(
+  config: ml_collections.ConfigDict, spec: Spec, drawn: bool = False
+) -> cnn.Network:
+  """The network of a spec, computed as the config says.
+
+  Args:
+    config: the configuration.
+    spec: the network.
+    drawn: whether its edge weights have one operator an edge.
+  """
   return cnn.Network(
     spec,
     dtype=None if config.train.dtype == "float32" else config.train.dtype,
     axis=parallel.AXIS if config.train.sync_batch_norm else None,
     remat=config.train.remat,
     loop=jax.default_backend() == "cpu",
+    drawn=drawn,
   )
 
 
@@ -121,15 +139,17 @@ def variables(
   network: cnn.Network,
   data: sources.ImageData,
   edge_weights: Any = None,
+  stage: int = 0,
 ) -> Any:
-  """The first parameters and batch statistics.
+  """The first parameters and batch statistics, of a stage.
 
   Nothing but the parameters is computed, one array after the other: one
   program that draws all of them takes minutes to compile.
   """
   shape = (1, *data.train_x.shape[1:])
   x = jax.ShapeDtypeStruct(shape, np.float32)
-  return network.lazy_init(key(config, "weights"), x, edge_weights, train=False)
+  first = key(config, "weights", stage)
+  return network.lazy_init(first, x, edge_weights, train=False)
 
 
 def objective(
@@ -155,25 +175,53 @@ def weights_optimizer(
   )
 
 
+def dropout(
+  schedules: Mapping[str, optim.Schedule], start: int = 0
+) -> steps.Rates | None:
+  """A function step -> rates of dropout by name; None where there are none.
+
+  Args:
+    schedules: by name, of steps from `start` on.
+    start: the step at which they begin.
+  """
+  if not schedules:
+    return None
+  return lambda step: {name: f(step - start) for name, f in schedules.items()}
+
+
 def rates(
-  learning_rate: optim.Schedule, drop: optim.Schedule | None
+  learning_rate: optim.Schedule,
+  drop: Mapping[str, optim.Schedule],
+  start: int = 0,
 ) -> Callable[[int], dict[str, float]]:
   """A function step -> the numbers that follow a schedule, by metric."""
-  named = {"lr": learning_rate} | ({"drop_path_rate": drop} if drop else {})
-  return lambda step: {name: float(f(step)) for name, f in named.items()}
+  named = {"lr": learning_rate}
+  named |= {f"drop_{name}_rate": schedule for name, schedule in drop.items()}
+  return lambda step: {
+    name: float(schedule(step - start)) for name, schedule in named.items()
+  }
 
 
 def evaluator(
-  network: Any, data: sources.ImageData, mesh: Mesh, batch: int
+  network: Any,
+  data: sources.ImageData,
+  mesh: Mesh,
+  batch: int,
+  own_statistics: bool = False,
 ) -> Callable[..., dict[str, float]]:
   """A function (state, edge weights or None, split) -> loss and accuracy.
 
-  Every example counts once, with running batch statistics.
+  Every example counts once, with running batch statistics or, if
+  `own_statistics`, with those of its batch.
   """
   whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
   step = parallel.shard_step(
-    steps.eval_step(
-      network, mean=data.mean, std=data.std, average=parallel.mean
+    eval_step(
+      network,
+      mean=data.mean,
+      std=data.std,
+      average=parallel.mean,
+      own_statistics=own_statistics,
     ),
     mesh,
     in_specs=(whole, whole, whole, whole, shared, shared),

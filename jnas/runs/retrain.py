@@ -33,10 +33,10 @@ def run(
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
   found = genotype_lib.load(config.retrain.genotype)
-  if not isinstance(found, genotype_lib.Genotype):
+  if isinstance(found, genotype_lib.RecurrentGenotype):
     raise ValueError(
       f"retrain.genotype: {config.retrain.genotype!r} is a recurrent cell; "
-      "expected one for images, with normal and reduce"
+      "expected one for images"
     )
   # What the directory holds is the genotype, not where it came from, so that
   # a resumed run cannot change its network under way.
@@ -62,7 +62,7 @@ def run(
     "step": 0,
     "epoch": 0,
   }
-  state, numbers = session.execute(
+  _, state, numbers = session.execute(
     plan, config, workdir, mesh, {"genotype.json": record}
   )
   result = {
@@ -109,16 +109,16 @@ def build_plan(
 
   measure = build.evaluator(network, data, mesh, config.train.batch)
 
-  def evaluate(state: State, at: int, writer: Writer) -> dict[str, float]:
+  def evaluate(state: State, at: int, writer: Writer):
     del at, writer
     values = measure(state, None, test)
-    return {f"test_{name}": value for name, value in values.items()}
+    return state, {f"test_{name}": value for name, value in values.items()}
 
   step = steps.train_step(
     build.objective(config, network),
     optimizer,
     build.feed(config, data, mesh),
-    rate=drop,
+    rate=build.dropout(drop),
     mean=parallel.mean,
   )
   return session.Plan(

@@ -1,32 +1,24 @@
 """Search for an architecture: data, supernet, algorithm, loop, genotype."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+import functools
 import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 import ml_collections
-import numpy as np
 
 from jnas import genotype as genotype_lib
-from jnas import hypergrad, relax
-from jnas.algorithms import base
-from jnas.algorithms.amended import amended
-from jnas.algorithms.darts import darts
-from jnas.data import sources
-from jnas.runs import build, session
+from jnas.algorithms import base, pdarts
+from jnas.runs import build, evaluation, monitor, recipe, session
+from jnas.runs import problem as problem_lib
+from jnas.runs.problem import Problem, stage_clock
 from jnas.runtime import parallel
-from jnas.runtime.writer import Writer
-from jnas.spaces import arch as arch_lib
 from jnas.spaces import cnn
-from jnas.spaces import spec as spec_lib
-from jnas.training import losses, optim, steps
-from jnas.training.diagnose import implicit_cosine
+from jnas.training import controller, losses, optim, steps
+from jnas.training.controller import Stage
 from jnas.training.state import State, zero_sums
-
-ALGORITHMS = {"darts": darts, "amended": amended}
 
 
 def run(
@@ -47,25 +39,22 @@ def run(
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
   session.check_workdir(config, workdir)
-  data = build.load(config)
-  mesh = parallel.mesh()
-  first, second = sources.split(data.train_y, config.data.share, config.seed)
-  train, valid = build.on_devices(
-    mesh,
-    *((data.train_x[part], data.train_y[part]) for part in (first, second)),
+  problem = problem_lib.read(config)
+  plan, _ = build_plan(problem, problem.stages.first())
+  files = {}
+  if problem.table:
+    files["benchmark.json"] = evaluation.reference(
+      problem.table, config.space.column
+    )
+  plan, state, numbers = session.execute(
+    plan, config, workdir, problem.mesh, files
   )
-  spec = spec_lib.supernet(
-    spec_lib.OPERATOR_SETS[config.space.name],
-    cells=config.space.cells,
-    width=config.space.width,
-    nodes=config.space.nodes,
-    classes=len(data.classes),
-    auxiliary=config.train.auxiliary > 0,
-  )
-  algorithm = build_algorithm(config, spec)
-  plan = build_plan(config, data, mesh, spec, algorithm, (train, valid))
-  state, numbers = session.execute(plan, config, workdir, mesh)
-  found = algorithm.derive(relaxed(algorithm)(state))
+  stage = controller.from_json(plan.meta["stage"])
+  algorithm = recipe.algorithm(config, stage, stage_clock(problem, stage))
+  weights = evaluation.mixture(algorithm)(state)
+  found = algorithm.derive(weights)
+  if config.algo.name == "pdarts":
+    evaluation.record_restricted(stage, weights, config.pdarts.skips, workdir)
   result = {
     "task": "search",
     "genotype": genotype_lib.format_text(found),
@@ -73,58 +62,38 @@ def run(
     **numbers,
   }
   session.finish(workdir, result)
-  print(
-    f"genotype: {result['genotype']}\n"
-    f"supernet validation accuracy: {result['valid_accuracy']:.2%}\n"
-    f"report: {workdir / 'report.html'}"
-  )
+  print(f"genotype: {result['genotype']}")
+  print(f"supernet validation accuracy: {result['valid_accuracy']:.2%}")
+  if problem.table:
+    print(f"true accuracy: {result['true_accuracy']:.2%}")
+  print(f"report: {workdir / 'report.html'}")
   return result
 
 
-def build_algorithm(
-  config: ml_collections.ConfigDict, spec: spec_lib.Spec
-) -> base.Algorithm:
-  """The algorithm of a config, on a spec."""
-  return ALGORITHMS[config.algo.name](
-    spec, build_estimator(config, config.algo.hypergrad, config.algo.form)
-  )
-
-
-def build_estimator(
-  config: ml_collections.ConfigDict, name: str, form: str
-) -> Callable[..., hypergrad.Hypergradient]:
-  """A hypergradient with the numbers of a config."""
-  return base.estimator(
-    name,
-    form=form,
-    eta=config.algo.eta,
-    steps=config.algo.solver_steps,
-    damping=config.algo.solver_damping,
-    scale=config.algo.solver_scale,
-  )
-
-
-def relaxed(
-  algorithm: base.Algorithm,
-) -> Callable[[State], dict[str, np.ndarray]]:
-  """A function state -> the relaxed weights, on the host."""
-  compiled = jax.jit(lambda arch: dict(algorithm.relax(arch, None)))
-  return lambda state: jax.device_get(compiled(state.arch))
-
-
 def build_plan(
-  config: ml_collections.ConfigDict,
-  data: sources.ImageData,
-  mesh: jax.sharding.Mesh,
-  spec: spec_lib.Spec,
-  algorithm: base.Algorithm,
-  splits: tuple[Any, Any],
-) -> session.Plan:
-  """What the session is to run: one bi-level search, and its evaluation."""
-  clock = build.clock(config, min(len(split.x) for split in splits))
+  problem: Problem, stage: Stage
+) -> tuple[session.Plan, base.Algorithm]:
+  """What the session is to run in one stage, and its algorithm."""
+  config, clock = problem.config, stage_clock(problem, stage)
+  algorithm = recipe.algorithm(config, stage, clock)
   learning_rate, drop = build.schedules(config, clock)
-  network = build.network(config, spec)
-  objective = build.objective(config, network)
+  warmup = clock.steps(config.algo.warmup)
+  if warmup >= clock.total:
+    raise ValueError(
+      f"algo.warmup: {config.algo.warmup!r} is {warmup} steps, but stage "
+      f"{stage.index + 1} of {len(problem.stages.stops)} has only "
+      f"{clock.total}; make it shorter, or train.length longer"
+    )
+  if config.algo.name == "pdarts":
+    rate = config.pdarts.skip_rates[stage.index]
+    if rate:
+      drop["skip"] = pdarts.skip_rate(
+        rate,
+        epochs=clock.epochs,
+        warmup=warmup / clock.per_epoch,
+        steps_per_epoch=clock.per_epoch,
+      )
+  network = build.network(config, stage.spec, algorithm.drawn)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
   arch_optimizer = optim.adam(
     config.arch.lr,
@@ -132,167 +101,112 @@ def build_plan(
     b2=config.arch.b2,
     decay=config.arch.decay,
   )
-  draw = build.feed(config, data, mesh)
-  virtual = steps.momentum_virtual(
-    learning_rate,
-    momentum=config.weights.momentum,
-    decay=config.weights.decay,
+  functions = step_functions(
+    problem,
+    stage,
+    algorithm,
+    objective=build.objective(config, network),
+    weights_optimizer=weights_optimizer,
+    arch_optimizer=arch_optimizer,
+    schedule=learning_rate,
+    rates=build.dropout(drop, stage.start),
   )
-
-  # Where compiling is what one waits for, both levels share one program.
-  shared = (
-    config.algo.hypergrad == "first_order" and jax.default_backend() == "cpu"
-  )
-
-  def step(warm: bool) -> steps.Step:
-    if shared and not warm:
-      return steps.first_order_step(
-        algorithm.relax,
-        objective,
-        weights_optimizer,
-        arch_optimizer,
-        draw,
-        seed=config.seed,
-        rate=drop,
-        mean=parallel.mean,
-      )
-    return steps.search_step(
-      algorithm,
-      objective,
-      weights_optimizer,
-      arch_optimizer,
-      draw,
-      seed=config.seed,
-      virtual=virtual,
-      rate=drop,
-      mean=parallel.mean,
-      warm=warm,
-    )
 
   def init() -> State:
-    arch = arch_lib.init(build.key(config, "arch"), spec, config.arch.init)
-    x = jnp.zeros((1, *data.train_x.shape[1:]), jnp.float32)
-    variables = network.init(build.key(config, "weights"), x, arch, train=False)
+    first = build.key(config, "arch", stage.index)
+    arch = algorithm.init(first, config.arch.init)
+    variables = build.variables(
+      config, network, problem.data, algorithm.mixture(arch), stage.index
+    )
     weights = variables["params"]
+    learnt = algorithm.estimate is not None
     return State(
-      step=jnp.int32(0),
+      step=jnp.int32(stage.start),
       weights=weights,
       stats=variables["batch_stats"],
       arch=arch,
       weights_opt=weights_optimizer.init(weights),
-      arch_opt=arch_optimizer.init(arch),
+      arch_opt=arch_optimizer.init(arch) if learnt else (),
       sums=zero_sums(),
     )
 
-  warmup = clock.steps(config.algo.warmup)
-
   def which(at: int) -> tuple[str, int]:
-    return ("warm", warmup - at) if at < warmup else ("full", clock.total - at)
+    rest = stage.start + warmup - at
+    if algorithm.estimate is None:
+      return "warm", stage.stop - at
+    return ("warm", rest) if rest > 0 else ("full", stage.stop - at)
 
-  measure = build.evaluator(network, data, mesh, config.train.batch)
-  diagnose = build_diagnosis(
-    config, algorithm, objective, draw, virtual, drop, mesh
-  )
-  period = clock.steps(config.algo.diagnose)
-  weights_at = relaxed(algorithm)
+  def following(state: State) -> tuple[session.Plan, State]:
+    weights = evaluation.mixture(algorithm)(state)
+    arch = jax.device_get(state.arch)
+    plan, _ = build_plan(
+      problem, problem.stages.following(stage, arch, weights)
+    )
+    return plan, plan.init()
 
-  def evaluate(state: State, at: int, writer: Writer) -> dict[str, float]:
-    weights = weights_at(state)
-    values = {
-      f"valid_{name}": value
-      for name, value in measure(state, weights, splits[1]).items()
-    }
-    if period and (at % period == 0 or at == clock.total):
-      values["cosine_implicit"] = diagnose(state, *splits)
-    found = algorithm.derive(weights)
-    record_architecture(writer, spec, weights, found, at, clock.per_epoch)
-    return values | architecture_metrics(spec, weights, found)
+  def resume(meta: Mapping[str, Any]) -> session.Plan:
+    return build_plan(problem, controller.from_json(meta["stage"]))[0]
 
-  return session.Plan(
-    title=f"{config.algo.name} on {config.data.name}",
-    clock=clock,
+  count = len(problem.stages.stops)
+  part = f", stage {stage.index + 1} of {count}" if count > 1 else ""
+  plan = session.Plan(
+    title=f"{config.algo.name} on {config.data.name}{part}",
+    clock=problem.clock,
     init=init,
-    steps={"full": step(warm=False), "warm": step(warm=True)},
+    steps=functions,
     which=which,
-    splits=splits,
-    evaluate=evaluate,
-    rates=build.rates(learning_rate, drop),
-    meta={"task": "search", "spec": repr(spec)},
+    splits=problem.splits,
+    evaluate=evaluation.build_evaluation(
+      problem, stage, algorithm, network, drop
+    ),
+    rates=build.rates(learning_rate, drop, stage.start),
+    meta={"task": "search", "stage": stage.to_json()},
+    until=stage.stop,
+    following=following,
+    resume=resume,
+    warning=functools.partial(monitor.warning, stage.spec)
+    if algorithm.estimate
+    else lambda values: None,
   )
+  return plan, algorithm
 
 
-def build_diagnosis(
-  config: ml_collections.ConfigDict,
+def step_functions(
+  problem: Problem,
+  stage: Stage,
   algorithm: base.Algorithm,
+  *,
   objective: losses.Objective,
-  draw: steps.Draw,
-  virtual: Callable[[State], Callable[[Any, Any], Any]],
-  drop: optim.Schedule | None,
-  mesh: jax.sharding.Mesh,
-) -> Callable[..., float]:
-  """A function (state, train, valid) -> cosine_implicit.
-
-  It measures the search's own second-order term; a search that has none, or
-  whose term is the implicit one, is told that of the amended term.
-  """
-  name = config.algo.hypergrad
-  estimate = algorithm.estimate
-  if name not in ("unrolled", "amended"):
-    estimate = build_estimator(config, "amended", "exact")
-  return implicit_cosine(
-    estimate,
-    steps.closed_losses(
-      algorithm, objective, draw, seed=config.seed, rate=drop
-    ),
-    virtual,
+  weights_optimizer: Any,
+  arch_optimizer: Any,
+  schedule: optim.Schedule,
+  rates: steps.Rates | None,
+) -> dict[str, steps.Step]:
+  """The steps of a stage by name: "full", and "warm" where alpha rests."""
+  config = problem.config
+  shared = dict(
+    objective=objective,
+    weights_optimizer=weights_optimizer,
+    arch_optimizer=arch_optimizer,
+    draw=build.feed(config, problem.data, problem.mesh),
+    seed=config.seed,
+    rate=rates,
     mean=parallel.mean,
-    compile=lambda fn, count: parallel.shard_step(
-      fn, mesh, (PartitionSpec(),) * count, PartitionSpec()
-    ),
-    steps=config.algo.solver_steps,
-    damping=config.algo.solver_damping,
   )
-
-
-def architecture_metrics(
-  spec: spec_lib.Spec,
-  weights: Mapping[str, np.ndarray],
-  found: genotype_lib.Genotype,
-) -> dict[str, float]:
-  """The numbers by which a collapse to skip connections is seen."""
-  cell = spec.cell("normal")
-  chosen = [op for op, _ in found.normal]
-  values = {
-    "skip_share": chosen.count("skip_connect") / len(chosen),
-    "entropy": float(
-      np.mean(np.concatenate([relax.entropy(w) for w in weights.values()]))
-    ),
-  }
-  if "none" in cell.ops:
-    column = weights["normal"][:, cell.ops.index("none")]
-    values["none_weight"] = float(column.mean())
-  return values
-
-
-def record_architecture(
-  writer: Writer,
-  spec: spec_lib.Spec,
-  weights: Mapping[str, np.ndarray],
-  found: genotype_lib.Genotype,
-  step: int,
-  per_epoch: int,
-) -> None:
-  """Writes the genotype, its history, and the weights that it came from."""
-  epoch = step / per_epoch
-  when = {"step": step, "epoch": int(epoch) if epoch % 1 == 0 else epoch}
-  cell = spec.searched[0][1]
-  record = when | {
-    "genotype": genotype_lib.to_json(found),
-    "text": genotype_lib.format_text(found),
-  }
-  writer.put("genotype.json", record)
-  writer.append("genotypes.jsonl", record)
-  writer.append(
-    "arch.jsonl",
-    when | {"ops": cell.ops, "edges": cell.edges, "weights": dict(weights)},
+  virtual = steps.momentum_virtual(
+    lambda step: schedule(step - stage.start),
+    momentum=config.weights.momentum,
+    decay=config.weights.decay,
   )
+  bilevel = dict(shared, algorithm=algorithm, virtual=virtual)
+  functions = {"warm": steps.search_step(**bilevel, warm=True)}
+  # Where compiling is what one waits for, both levels share one program.
+  first_order = config.algo.hypergrad == "first_order"
+  small = jax.default_backend() == "cpu" and not recipe.written_out(stage.spec)
+  if algorithm.estimate is None:
+    return functions
+  if first_order and small:
+    functions["full"] = steps.first_order_step(algorithm.relax, **shared)
+  else:
+    functions["full"] = steps.search_step(**bilevel)
+  return functions

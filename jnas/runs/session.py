@@ -31,14 +31,20 @@ class Plan(NamedTuple):
 
   Attributes:
     title: for the progress bar.
-    clock: lengths.
+    clock: lengths of the whole run.
     init: () -> State at step 0.
     steps: name -> step function (state, *splits) -> (state, metrics).
     which: step -> (name of the step function, steps for which it lasts).
     splits: on the device.
-    evaluate: (state, step, writer) -> values of the line of this evaluation.
+    evaluate: (state, step, writer) -> (state, values of the line of this
+      evaluation).
     rates: step -> values that follow a schedule, for the lines.
     meta: of the checkpoints.
+    until: the step at which another plan takes over, if one does.
+    following: state at that step -> (the next plan, its first state).
+    resume: meta of a checkpoint -> the plan that wrote it.
+    warning: values of an evaluation -> what is to be told of them, or None. It
+      is told once.
   """
 
   title: str
@@ -47,9 +53,22 @@ class Plan(NamedTuple):
   steps: Mapping[str, steps.Step]
   which: Callable[[int], tuple[str, int]]
   splits: tuple[device.Split, ...]
-  evaluate: Callable[[State, int, Writer], dict[str, float]]
+  evaluate: Callable[[State, int, Writer], tuple[State, dict[str, float]]]
   rates: Callable[[int], dict[str, float]]
   meta: Mapping[str, Any]
+  until: int | None = None
+  following: Callable[[State], tuple["Plan", State]] | None = None
+  resume: Callable[[Mapping[str, Any]], "Plan"] | None = None
+  warning: Callable[[Mapping[str, float]], str | None] = lambda values: None
+
+  @property
+  def end(self) -> int:
+    """The step after which this plan has nothing more to do."""
+    return self.clock.total if self.until is None else self.until
+
+  def of(self, meta: Mapping[str, Any]) -> "Plan":
+    """The plan that wrote a checkpoint with this meta."""
+    return self.resume(meta) if self.resume else self
 
 
 def check_workdir(
@@ -69,7 +88,8 @@ def check_workdir(
         f"{path} is not readable as JSON ({error}); restore it, delete "
         f"{workdir}, or choose another --workdir"
       ) from error
-    new = config_lib.flatten(config.to_dict())
+    # By way of JSON, which knows lists and no tuples.
+    new = config_lib.flatten(json.loads(json.dumps(config.to_dict())))
     # How a run is logged does not change its numbers.
     changed = [
       f"  {name}: {old.get(name, 'missing')!r} there, "
@@ -99,7 +119,7 @@ def execute(
   workdir: pathlib.Path,
   mesh: Mesh,
   files: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[State, dict[str, Any]]:
+) -> tuple[Plan, State, dict[str, Any]]:
   """Runs a plan to its end from the last checkpoint there is.
 
   Args:
@@ -110,8 +130,8 @@ def execute(
     files: JSON records to write before the first step, by file name.
 
   Returns:
-    The last state, and the numbers of the last evaluation with `seconds`, the
-    time of the run over all its processes.
+    The last plan and state, and the numbers of the last evaluation with
+    `seconds`, the time of the run over all its processes.
 
   Raises:
     SystemExit: with status 143, when the run was asked to stop; its state is
@@ -122,13 +142,16 @@ def execute(
   primary = jax.process_index() == 0
   folder = workdir if primary else workdir / f"process{jax.process_index()}"
   with (
-    _alone(workdir, primary),
+    alone(workdir, primary),
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
     Writer(folder, config.log.tensorboard and primary) as writer,
     Stop() as stop,
   ):
-    found = saved.restore_latest(lambda meta: jax.eval_shape(plan.init))
+    found = saved.restore_latest(
+      lambda meta: jax.eval_shape(plan.of(meta).init)
+    )
     start, state, meta = found or (0, plan.init(), {"seconds": 0.0})
+    plan = plan.of(meta) if found else plan
     writer.rewind(start if found else -1)
     records = {"config.json": config.to_dict(), **(files or {})}
     for name, record in records.items():
@@ -149,15 +172,7 @@ def execute(
         plan, config, mesh, saved, writer, progress, meta["seconds"]
       )
       try:
-        state, step = loop.run(
-          parallel.replicate(state, mesh),
-          start=start,
-          total=plan.clock.total,
-          hooks=session.hooks,
-          advance=session.advance,
-          write=session.write,
-          stopping=lambda: stop.requested,
-        )
+        state, step = session.run(state, start, lambda: stop.requested)
       except metrics.NotFinite as error:
         raise ValueError(session.post_mortem(error)) from error
       if step < plan.clock.total:
@@ -167,11 +182,11 @@ def execute(
           f"stopped by {stop.name} {done}. The same command goes on from there."
         )
         raise SystemExit(TERMINATED)
-    return state, session.finish()
+    return session.plan, state, session.finish()
 
 
 @contextlib.contextmanager
-def _alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
+def alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
   """Keeps a second process of the same command out of the directory.
 
   The lock is the operating system's: it is gone with the process, however
@@ -202,6 +217,7 @@ class _Session:
     self.pending: list[tuple[int, int, Any]] = []
     self.began = time.monotonic() - seconds
     self.compiling = 0.0
+    self.warned = False
     # Time and steps since the last line, of steps alone.
     self.mark, self.steps_since = time.monotonic(), 0
     self.epoch_seconds = 0.0
@@ -216,6 +232,29 @@ class _Session:
       self.evaluation,
       loop.Hook(save, self.save, on_stop=True),
     ]
+
+  def run(
+    self, state: State, start: int, stopping: Callable[[], bool]
+  ) -> tuple[State, int]:
+    """The last state, and its step; plan after plan."""
+    while True:
+      state, step = loop.run(
+        parallel.replicate(state, self.mesh),
+        start=start,
+        total=self.plan.end,
+        hooks=self.hooks,
+        advance=self.advance,
+        write=self.write,
+        stopping=stopping,
+      )
+      if step < self.plan.end or step == self.plan.clock.total:
+        return state, step
+      if stopping():
+        return state, step
+      self.plan, state = self.plan.following(state)
+      self.compiled.clear()
+      self.progress.say(self.plan.title)
+      start = step
 
   def advance(self, state: State, step: int, most: int):
     name, lasts = self.plan.which(step)
@@ -265,7 +304,7 @@ class _Session:
         at = first + i + 1
         values = {name: float(column[i]) for name, column in row.items()}
         metrics.finite(at, values)
-        if at % self.every == 0 or at == self.plan.clock.total:
+        if at % self.every == 0 or at == self.plan.end:
           seconds = elapsed / steps_done
           values |= self.plan.rates(at - 1)
           values |= {
@@ -277,7 +316,7 @@ class _Session:
             name: values[name] for name in ("train_loss", "images_per_second")
           }
           # At an evaluation its numbers are waited for.
-          if not loop.due(self.evaluation, at, self.plan.clock.total):
+          if not loop.due(self.evaluation, at, self.plan.end):
             self.progress.update(at, **self.shown)
     return state
 
@@ -286,9 +325,13 @@ class _Session:
     state = self.flush(state, step)
     started = time.monotonic()
     values = means(state.sums)
-    values |= self.plan.evaluate(state, step, self.writer)
+    state, found = self.plan.evaluate(state, step, self.writer)
+    values |= found
     metrics.finite(step, values)
     self.last = dict(values)
+    if not self.warned and (message := self.plan.warning(values)):
+      self.progress.say(message)
+      self.warned = True
     self.mark = time.monotonic()
     epoch = step / self.plan.clock.per_epoch
     values |= {

@@ -1,0 +1,173 @@
+"""What a search measures, derives and records at its evaluations."""
+
+from collections.abc import Callable, Mapping
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import PartitionSpec
+import numpy as np
+
+from jnas import genotype as genotype_lib
+from jnas.algorithms import base, pdarts
+from jnas.data import benchmark
+from jnas.runs import build, monitor, recipe
+from jnas.runs.problem import Problem, stage_clock
+from jnas.runtime import keys, parallel
+from jnas.runtime.writer import Writer
+from jnas.spaces import cnn
+from jnas.training import optim, steps
+from jnas.training.controller import Stage
+from jnas.training.diagnose import implicit_cosine
+from jnas.training.state import State
+
+# NAS-Bench-201's own results of search on it, of its table 5 (CIFAR-10 after
+# 200 epochs, test): what a search is compared with.
+PUBLISHED = {"DARTS": 0.543, "GDAS": 0.935}
+
+
+def mixture(
+  algorithm: base.Algorithm,
+) -> Callable[[State], dict[str, np.ndarray]]:
+  """A function state -> the mixture's weights, on the host."""
+  compiled = jax.jit(lambda arch: dict(algorithm.mixture(arch)))
+  return lambda state: jax.device_get(compiled(state.arch))
+
+
+def build_evaluation(
+  problem: Problem,
+  stage: Stage,
+  algorithm: base.Algorithm,
+  network: cnn.Network,
+  drop: Mapping[str, optim.Schedule],
+) -> Callable[[State, int, Writer], tuple[State, dict[str, float]]]:
+  """What is measured, derived and recorded at an evaluation."""
+  config, splits = problem.config, problem.splits
+  measure = build.evaluator(
+    network, problem.data, problem.mesh, config.train.batch, algorithm.drawn
+  )
+  diagnose = None
+  period = problem.clock.steps(config.algo.diagnose)
+  if algorithm.estimate is not None:
+    diagnose = build_diagnosis(problem, stage, algorithm, network, drop)
+  weights_at = mixture(algorithm)
+
+  def evaluate(state: State, at: int, writer: Writer):
+    if algorithm.estimate is None:
+      state = state._replace(
+        arch=best_candidate(problem, algorithm, measure, state, at)
+      )
+    used = algorithm.relax(state.arch, None, at)
+    found = measure(state, used, splits[1])
+    values = {f"valid_{name}": value for name, value in found.items()}
+    if diagnose and period and (at % period == 0 or at == stage.stop):
+      values["cosine_implicit"] = diagnose(state, *splits)
+    weights = weights_at(state)
+    genotype = algorithm.derive(weights)
+    monitor.record(
+      writer, stage.spec, weights, genotype, at, problem.clock.per_epoch
+    )
+    values |= monitor.metrics(stage.spec, weights, genotype)
+    if problem.table:
+      text = genotype_lib.format_text(genotype)
+      values["true_accuracy"] = problem.table.accuracy(
+        text, config.space.column
+      )
+    return state, values
+
+  return evaluate
+
+
+def best_candidate(
+  problem: Problem,
+  algorithm: base.Algorithm,
+  measure: Callable[..., dict[str, float]],
+  state: State,
+  at: int,
+) -> base.Arch:
+  """The best cell of a random search: the one so far, or a better new one.
+
+  All are measured with the weights as they are now.
+  """
+  stream = keys.stream(problem.config.seed, "candidates", at)
+  tried = [state.arch] + [
+    algorithm.relax(state.arch, jax.random.fold_in(stream, i), at)
+    for i in range(problem.config.algo.candidates)
+  ]
+  scores = [
+    measure(state, one, problem.splits[1])["accuracy"] for one in tried
+  ]
+  best = tried[int(np.argmax(scores))]
+  return parallel.replicate(best, problem.mesh)
+
+
+def build_diagnosis(
+  problem: Problem,
+  stage: Stage,
+  algorithm: base.Algorithm,
+  network: cnn.Network,
+  drop: Mapping[str, optim.Schedule],
+) -> Callable[..., float]:
+  """A function (state, train, valid) -> cosine_implicit.
+
+  It measures the search's own second-order term; a search that has none, or
+  whose term is the implicit one, is told that of the amended term.
+  """
+  config = problem.config
+  estimate = algorithm.estimate
+  if config.algo.hypergrad not in ("unrolled", "amended"):
+    estimate = recipe.estimator(config, "amended", "exact")
+  rate, _ = build.schedules(config, stage_clock(problem, stage))
+  return implicit_cosine(
+    estimate,
+    steps.closed_losses(
+      algorithm,
+      build.objective(config, network),
+      build.feed(config, problem.data, problem.mesh),
+      seed=config.seed,
+      rate=build.dropout(drop, stage.start),
+    ),
+    steps.momentum_virtual(
+      lambda step: rate(step - stage.start),
+      momentum=config.weights.momentum,
+      decay=config.weights.decay,
+    ),
+    mean=parallel.mean,
+    compile=lambda fn, count: parallel.shard_step(
+      fn, problem.mesh, (PartitionSpec(),) * count, PartitionSpec()
+    ),
+    steps=config.algo.solver_steps,
+    damping=config.algo.solver_damping,
+  )
+
+
+def reference(table: benchmark.Table, column: str) -> dict[str, Any]:
+  """What true accuracies are compared with, for the report."""
+  return {
+    "name": f"NAS-Bench-201, {column}",
+    "best": table.best(column),
+    "mean": table.mean(column),
+    "published": PUBLISHED if column == "cifar10_200" else {},
+  }
+
+
+def record_restricted(
+  stage: Stage,
+  weights: Mapping[str, np.ndarray],
+  skips: int,
+  workdir: pathlib.Path,
+) -> None:
+  """Writes the genotype for every number of skip connections."""
+  found = pdarts.restricted(stage.spec, weights)
+  with Writer(workdir) as writer:
+    writer.put(
+      "restricted.json",
+      [
+        {
+          "skips": most,
+          "genotype": genotype_lib.format_text(one),
+          "chosen": most == skips,
+        }
+        for most, one in found.items()
+      ],
+    )

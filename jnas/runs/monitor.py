@@ -1,0 +1,105 @@
+"""How an architecture develops: numbers, records, and a warning in time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jnas import genotype as genotype_lib
+from jnas.genotype import AnyGenotype
+from jnas.runs import sections
+from jnas.runtime.writer import Writer
+from jnas.spaces import arch as arch_lib
+from jnas.spaces.spec import Spec
+
+
+def metrics(
+  spec: Spec, weights: Mapping[str, np.ndarray], found: AnyGenotype
+) -> dict[str, float]:
+  """The numbers by which a collapse to skip connections is seen.
+
+  `skip_share` is the share of skip connections among the operators of the
+  derived normal cells; `none_weight` the mean weight of `none` on their edges;
+  `entropy` that of the operators' weights on an edge of any cell, in nats,
+  averaged. The weights of an edge are taken to add up to one, whatever the
+  edge itself weighs.
+
+  Args:
+    spec: what is searched.
+    weights: the mixture, [E, O] by cell.
+    found: the genotype that is derived from it.
+  """
+  shares = {
+    name: w / np.maximum(w.sum(-1, keepdims=True), 1e-30)
+    for name, w in weights.items()
+  }
+  rows = np.concatenate(list(shares.values()))
+  logs = np.log(np.where(rows > 0, rows, 1))
+  values = {
+    "skip_share": genotype_lib.skip_share(found),
+    "entropy": float(-(rows * logs).sum(-1).mean()),
+  }
+  columns = [
+    shares[name][:, cell.ops.index("none")]
+    for name, cell in _normal_cells(spec)
+    if "none" in cell.ops
+  ]
+  if columns:
+    values["none_weight"] = float(np.concatenate(columns).mean())
+  return values
+
+
+def _normal_cells(spec: Spec) -> list[tuple[str, Any]]:
+  normal = {layer.cell for layer in spec.layers if not layer.reduction}
+  return [(name, cell) for name, cell in spec.searched if name in normal]
+
+
+def warning(spec: Spec, values: Mapping[str, float]) -> str | None:
+  """What to tell of a search that collapses; None of one that does not.
+
+  As long as the weights are nearly equal what is derived is chance.
+
+  Args:
+    spec: what is searched.
+    values: as from `metrics`.
+  """
+  share = values["skip_share"]
+  counts = np.concatenate(
+    [arch_lib.mask(cell).sum(-1) for _, cell in spec.searched]
+  )
+  undecided = values["entropy"] > 0.98 * np.log(counts).mean()
+  if share < sections.COLLAPSE or undecided:
+    return None
+  return (
+    f"warning: {share:.0%} of the operators in the normal cells are skip "
+    "connections. The search is collapsing: such cells train fast and end "
+    "weak. Stop earlier, take the genotype of an earlier epoch "
+    "(genotypes.jsonl), or search with the amended hypergradient."
+  )
+
+
+def record(
+  writer: Writer,
+  spec: Spec,
+  weights: Mapping[str, np.ndarray],
+  found: AnyGenotype,
+  step: int,
+  per_epoch: int,
+) -> None:
+  """Writes the genotype, its history, and the weights that it came from."""
+  epoch = step / per_epoch
+  when = {"step": step, "epoch": int(epoch) if epoch % 1 == 0 else epoch}
+  cells = dict(spec.searched)
+  first = next(iter(cells.values()))
+  line = when | {
+    "genotype": genotype_lib.to_json(found),
+    "text": genotype_lib.format_text(found),
+  }
+  writer.put("genotype.json", line)
+  writer.append("genotypes.jsonl", line)
+  architecture = when | {
+    "ops": first.ops, "edges": first.edges, "weights": dict(weights)
+  }
+  if any(cell.edges != first.edges for cell in cells.values()):
+    architecture["edges_of"] = {name: c.edges for name, c in cells.items()}
+  writer.append("arch.jsonl", architecture)

@@ -1,0 +1,128 @@
+"""From a config to what is searched, and by which algorithm."""
+
+from collections.abc import Callable
+
+import jax
+import ml_collections
+
+from jnas.algorithms import base, gdas, pdarts
+from jnas.algorithms.amended import amended, edge_search
+from jnas.algorithms.darts import darts
+from jnas.algorithms.pcdarts import pcdarts
+from jnas.algorithms.random import random
+from jnas.hypergrad import Hypergradient
+from jnas.runs.build import Clock
+from jnas.spaces import cnn
+from jnas.spaces import spec as spec_lib
+from jnas.spaces.spec import Spec
+from jnas.training import controller
+from jnas.training.controller import Controller, Stage
+
+
+def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
+  """The search network of a config, for its first stage.
+
+  Args:
+    config: of task "search".
+    classes: of the data.
+  """
+  space = config.space
+  if space.name == "nas_bench_201":
+    return spec_lib.nas_bench_201(
+      cells=space.cells, width=space.width, classes=classes
+    )
+  progressive = config.algo.name == "pdarts"
+  return spec_lib.supernet(
+    spec_lib.OPERATOR_SETS[space.name],
+    cells=config.pdarts.cells[0] if progressive else space.cells,
+    width=space.width,
+    nodes=space.nodes,
+    classes=classes,
+    auxiliary=config.train.auxiliary > 0,
+    fixed=space.edges == "fixed",
+    shared=space.shared,
+    fixed_reduction=space.fixed_reduction,
+    partial=space.partial,
+  )
+
+
+def stages(
+  config: ml_collections.ConfigDict, first: Spec, total: int
+) -> Controller:
+  """What decides the stages of a config.
+
+  Args:
+    config: of task "search".
+    first: spec of the first stage.
+    total: steps of the run.
+  """
+  if config.algo.name == "pdarts":
+    return controller.progressive(
+      first,
+      total,
+      cells=tuple(config.pdarts.cells),
+      operators=tuple(config.pdarts.operators),
+    )
+  if config.space.edges == "searched":
+    return controller.edges_first(first, total)
+  return controller.single(first, total)
+
+
+def algorithm(
+  config: ml_collections.ConfigDict, stage: Stage, clock: Clock
+) -> base.Algorithm:
+  """The algorithm of a config for one stage.
+
+  Args:
+    config: of task "search".
+    stage: of the search.
+    clock: of the stage.
+  """
+  name, own = config.algo.name, stage.spec
+  estimate = estimator(
+    config, config.algo.hypergrad, config.algo.form, written_out(own)
+  )
+  if config.space.edges == "searched" and stage.index == 0:
+    return edge_search(own, estimate)
+  if name == "random":
+    return random(own)
+  if name == "gdas":
+    temperature = gdas.linear_temperature(
+      config.algo.tau,
+      config.algo.tau_end,
+      epochs=clock.epochs,
+      steps_per_epoch=clock.per_epoch,
+    )
+    return gdas.gdas(own, estimate, temperature)
+  if name == "pdarts":
+    last = stage.index + 1 == len(config.pdarts.cells)
+    return pdarts.pdarts(own, estimate, config.pdarts.skips if last else None)
+  return {"darts": darts, "amended": amended, "pcdarts": pcdarts}[name](
+    own, estimate
+  )
+
+
+def estimator(
+  config: ml_collections.ConfigDict,
+  name: str,
+  form: str,
+  unroll: bool = False,
+) -> Callable[..., Hypergradient]:
+  """A hypergradient with the numbers of a config."""
+  return base.estimator(
+    name,
+    form=form,
+    eta=config.algo.eta,
+    steps=config.algo.solver_steps,
+    damping=config.algo.solver_damping,
+    scale=config.algo.solver_scale,
+    unroll=unroll,
+  )
+
+
+def written_out(spec: Spec) -> bool:
+  """Whether loops around this network's gradients are written out here.
+
+  XLA on CPU computes the convolutions of some networks slowly in a loop.
+  """
+  return jax.default_backend() == "cpu" and cnn.slow_in_loops(spec)

@@ -1,0 +1,140 @@
+"""Searches in stages: what is decided between them, and nothing is lost."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+from test_runs import assert_same_run, records
+
+from jnas import config as config_lib
+from jnas import genotype as genotype_lib
+from jnas.runs import search
+from jnas.runtime import checkpoint
+from jnas.training import controller
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = {
+  "space.name": "s3",
+  "space.width": 4,
+  "space.nodes": 2,
+  "data.limit": 64,
+  "train.batch": 16,
+  "train.length": "4 epochs",  # of two steps
+  "arch.lr": 0.1,
+  "log.every": "1 steps",
+  "log.save": "1 steps",
+  "log.keep": 20,
+  "log.progress": False,
+}
+SEARCHES = {
+  "pdarts": {
+    "algo.name": "pdarts",
+    "space.nodes": 1,
+    "algo.warmup": "1 steps",
+    "pdarts.cells": (3, 4),
+    "pdarts.operators": (3, 2),
+    "pdarts.skip_rates": (0.0, 0.4),
+    "pdarts.skips": 1,
+  },
+  "edges": {"space.cells": 3, "space.edges": "searched"},
+}
+BOUNDARY = 4  # step
+
+
+def config_of(name, **more):
+  config = config_lib.base()
+  config.update_from_flattened_dict(TINY | SEARCHES[name] | more)
+  config_lib.validate(config)
+  return config
+
+
+@pytest.fixture(scope="module", params=SEARCHES)
+def whole(request, tmp_path_factory):
+  """A search that nothing interrupted: its config and directory."""
+  config = config_of(request.param)
+  workdir = tmp_path_factory.mktemp("stages") / request.param
+  search.run(config, workdir)
+  return request.param, config, workdir
+
+
+def cut(workdir: pathlib.Path, copy: pathlib.Path, step: int) -> None:
+  """Leaves of a run what a kill after a checkpoint would have left."""
+  shutil.copytree(workdir, copy)
+  for name in ("result.json", "report.html", "restricted.json"):
+    (copy / name).unlink(missing_ok=True)
+  for saved in (copy / "checkpoints").iterdir():
+    if saved.name.isdigit() and int(saved.name) > step:
+      shutil.rmtree(saved)
+
+
+@pytest.mark.parametrize("step", [BOUNDARY, BOUNDARY + 1])
+def test_a_search_killed_at_a_boundary_ends_with_the_same_numbers(
+  whole, step, tmp_path
+):
+  name, config, workdir = whole
+  if name == "edges" and step > BOUNDARY:
+    pytest.skip("one of the two searches is enough")
+  copy = tmp_path / "cut"
+  cut(workdir, copy, step)
+  search.run(config, copy)
+  assert_same_run(workdir, copy)
+
+
+def test_the_stages_are_in_the_checkpoints(whole):
+  name, _, workdir = whole
+  stages = {}
+  with checkpoint.Checkpoints(workdir / "checkpoints") as saved:
+    for step in range(1, 9):
+      meta = saved._read_meta(step)["meta"]
+      stages[step] = controller.from_json(meta["stage"])
+  assert [stages[step].index for step in range(1, 9)] == [0] * 4 + [1] * 4
+  first, second = stages[1].spec, stages[8].spec
+  assert (stages[8].start, stages[8].stop) == (4, 8)
+  kept = [len(k) for _, cell in second.searched for k in cell.kept]
+  if name == "pdarts":
+    assert (len(first.layers), len(second.layers)) == (3, 4)
+    dropped = [len(cell.without_none) for _, cell in second.searched]
+    # Two of three operators are left: with none one that is computed.
+    assert sum(kept) == len(kept) + sum(dropped)
+  else:
+    assert [len(cell.edges) for _, cell in first.searched] == [5, 5]
+    assert [len(cell.edges) for _, cell in second.searched] == [4, 4]
+
+
+def test_every_stage_starts_anew(whole):
+  name, _, workdir = whole
+  lines = [
+    line for line in records(workdir, "metrics.jsonl") if line["kind"] == "step"
+  ]
+  rates = [line["lr"] for line in lines]
+  assert rates[:4] == rates[4:] and rates[0] > rates[3]
+  # Weights drawn anew know nothing of what was learnt.
+  assert lines[4]["train_loss"] > lines[3]["train_loss"]
+  if name == "pdarts":
+    warm = [line["step"] for line in lines if "valid_loss" not in line]
+    assert warm == [1, 5]
+    assert [line["step"] for line in lines if "drop_skip_rate" in line] == [
+      5, 6, 7, 8,
+    ]
+
+
+def test_the_genotype_keeps_to_what_the_stages_left(whole):
+  name, config, workdir = whole
+  found = genotype_lib.load(workdir)
+  skips = sum(op == "skip_connect" for op, _ in found.normal)
+  restricted = workdir / "restricted.json"
+  if name == "edges":
+    assert not restricted.exists()
+    return
+  assert skips <= config.pdarts.skips
+  listed = json.loads(restricted.read_text())
+  assert [entry["skips"] for entry in listed] == [2, 1, 0]
+  (chosen,) = [entry for entry in listed if entry["chosen"]]
+  assert genotype_lib.parse(chosen["genotype"]) == found
+
+
+def test_a_warm_up_as_long_as_a_stage_is_refused(tmp_path):
+  config = config_of("pdarts", **{"algo.warmup": "4 steps"})
+  with pytest.raises(ValueError, match="stage 1 of 2 has only 4"):
+    search.run(config, tmp_path / "run")
