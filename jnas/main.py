@@ -1,9 +1,10 @@
-"""Searches for an architecture, or trains one that was found.
+"""Searches for an architecture, trains one that was found, compares searches.
 
   python -m jnas.main --config=configs/amended_darts.py
   python -m jnas.main --config=configs/amended_darts.py:quick
   python -m jnas.main --config=configs/retrain.py \\
       --config.retrain.genotype=runs/amended_darts
+  python -m jnas.main --config=configs/compare.py:quick
 
 A config file may take an argument after a colon; the top of each file says
 which. Any field of the configuration (jnas/config.py lists them all) is set by
@@ -14,7 +15,6 @@ configuration, a run goes on where it stopped.
 from collections.abc import Sequence
 import os
 import pathlib
-import re
 import sys
 import traceback
 
@@ -23,6 +23,7 @@ import jax
 import ml_collections
 
 from jnas import config as config_lib
+from jnas.runs import entries
 
 _NO_CONFIG = """\
 no --config is given. To see a whole search in a few minutes, type
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.config:
       raise ValueError(_NO_CONFIG)
     config = config_lib.load(options.config, overrides)
-    workdir = pathlib.Path(options.workdir or _workdir(options.config))
+    name = entries.run_name(options.config)
+    workdir = pathlib.Path(options.workdir or f"runs/{name}")
     _set_up_jax(options)
     _run(config, workdir)
   except KeyboardInterrupt:
@@ -71,6 +73,8 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   # Imported late: a mistake in the command is told without loading Flax.
   if config.task == "search":
     from jnas.runs import search as program
+  elif config.task == "compare":
+    from jnas.runs import compare as program
   else:
     from jnas.runs import retrain as program
   program.run(config, workdir)
@@ -122,13 +126,6 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     else:
       overrides.append(word)
   return arguments, overrides
-
-
-def _workdir(spec: str) -> pathlib.Path:
-  stem, _, argument = spec.partition(".py:")
-  name = pathlib.Path(stem.removesuffix(".py")).name
-  argument = re.sub(r"[^\w.-]+", "_", argument)
-  return pathlib.Path("runs", f"{name}_{argument}" if argument else name)
 
 
 def _set_up_jax(options: flags.FlagValues) -> None:

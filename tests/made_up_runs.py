@@ -146,3 +146,101 @@ def make_retrain(path, name="DARTS_V2", epochs=4, seed=0):
   result.update(params=3349342, seconds=1234.5)
   write_json(path / "result.json", result)
   return path
+
+
+def write_search(path, algorithm, arch, genotypes, metrics):
+  """Writes a search of which epoch k has the k-th item of each list."""
+  path.mkdir(parents=True, exist_ok=True)
+  config = {"task": "search", "seed": 3, "data": {"name": "cifar10"}}
+  config["algo"] = {"name": algorithm}
+  write_json(path / "config.json", config)
+  write_json(path / "run.json", {"task": "search", "device": "NVIDIA H200"})
+  when = [{"step": 9 * k, "epoch": k} for k in range(1, len(genotypes) + 1)]
+  history = [
+    time | {"genotype": genotype_lib.to_json(g)}
+    for time, g in zip(when, genotypes, strict=True)
+  ]
+  for name, lines in (
+    ("arch.jsonl", arch),
+    ("metrics.jsonl", [{"kind": "epoch"} | line for line in metrics]),
+  ):
+    pairs = zip(when, lines, strict=True)
+    write_lines(path / name, [time | line for time, line in pairs])
+  write_lines(path / "genotypes.jsonl", history)
+  write_json(path / "genotype.json", history[-1])
+  result = {"genotype": genotype_lib.format_text(genotypes[-1])}
+  result.update(valid_accuracy=0.8, params=1234567, seconds=90.0)
+  write_json(path / "result.json", result)
+  return path
+
+
+def make_stack(path, layers=8, epochs=4, seed=0):
+  """Writes a search of independent cells whose edges and operators vanish.
+
+  The first two layers, and the last two, have the same cell.
+  """
+  rng = random.Random(seed)
+  ops = ["none", "skip_connect", "sep_conv_3x3"]
+  arch, genotypes, metrics = [], [], []
+  names = [f"cell{i}" for i in range(layers)]
+  for k in range(epochs):
+    cells, weights, edges = [], {}, {}
+    for i, name in enumerate(names):
+      pairs = [
+        (rng.choice(S1[1:]), source)
+        for node in range(4)
+        for source in rng.sample(range(node + 2), 2)
+      ]
+      cells.append(cells[-1] if i in (1, layers - 1) else pairs)
+      edges[name] = EDGES[: 14 - i % 3 - k]
+      weights[name] = [
+        [None if k == 2 else 0.0, rng.random(), rng.random()]
+        for _ in edges[name]
+      ]
+    arch.append({"ops": ops, "weights": weights, "edges": EDGES})
+    arch[-1]["edges_of"] = edges
+    genotypes.append(genotype_lib.StackGenotype(cells, range(2, 6)))
+    metrics.append({"valid_accuracy": 0.5 + 0.1 * k, "valid_loss": 1 / (1 + k)})
+  return write_search(path, "darts", arch, genotypes, metrics)
+
+
+def make_nas_bench_201(path, epochs=4, skips=2, seed=0):
+  """Writes a search in NAS-Bench-201 that ends with so many skips of six."""
+  rng = random.Random(seed)
+  ops = list(genotype_lib.NAS_BENCH_201_OPERATIONS)
+  edges = [[j, i] for i in range(1, 4) for j in range(i)]
+  arch, genotypes, metrics = [], [], []
+  for k in range(1, epochs + 1):
+    rows = [[math.exp(k * rng.gauss(0, 0.4)) for _ in ops] for _ in edges]
+    weights = [[v / sum(row) for v in row] for row in rows]
+    arch.append({"ops": ops, "edges": edges, "weights": {"cell": weights}})
+    best = ["skip_connect"] * skips + ["nor_conv_3x3"] * 2 + ["none"] * 4
+    if k < epochs:
+      best = [rng.choice(ops) for _ in edges]
+    nodes = [
+      [(op, j) for op, (j, i) in zip(best, edges, strict=False) if i == node]
+      for node in (1, 2, 3)
+    ]
+    genotypes.append(genotype_lib.NasBench201Genotype(nodes))
+    line = {"valid_accuracy": 0.5 + 0.1 * k / epochs, "valid_loss": 1 / k}
+    metrics.append(line | {"true_accuracy": 0.94 - 0.3 / k**2})
+  write_search(path, "gdas", arch, genotypes, metrics)
+  benchmark = {"name": "NAS-Bench-201, cifar10_200", "best": 0.9447}
+  benchmark.update(mean=0.8706, published={"DARTS": 0.543, "GDAS": 0.935})
+  write_json(path / "benchmark.json", benchmark)
+  return path
+
+
+def write_restricted(path, chosen=2):
+  """Writes restricted.json as P-DARTS does: a genotype a number of skips."""
+  normal = list(genotype_lib.ZOO["DARTS_V2"].normal)
+  entries = []
+  for skips in (4, 3, 2, 1):
+    for i in range(4):
+      op = "skip_connect" if i < skips else "sep_conv_3x3"
+      normal[2 * i] = (op, normal[2 * i][1])
+    normal[5], normal[7] = ("sep_conv_3x3", 0), ("dil_conv_3x3", 3)
+    g = genotype_lib.Genotype(normal, range(2, 6), None)
+    entries.append({"skips": skips, "genotype": genotype_lib.format_text(g)})
+    entries[-1] |= {"chosen": True} if skips == chosen else {}
+  write_json(path / "restricted.json", entries)

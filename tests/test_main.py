@@ -28,7 +28,8 @@ def runs(monkeypatch):
     return types.SimpleNamespace(run=run)
 
   package = types.ModuleType("jnas.runs")
-  package.search, package.retrain = program("search"), program("retrain")
+  for name in ("search", "retrain", "compare"):
+    setattr(package, name, program(name))
   monkeypatch.setitem(sys.modules, "jnas.runs", package)
   return record
 
@@ -54,6 +55,7 @@ def test_config_overrides_and_workdir_reach_the_search(runs):
     ("amended_darts.py", "search", "runs/amended_darts"),
     ("darts.py:quick_second", "search", "runs/darts_quick_second"),
     ("retrain.py:quick", "retrain", "runs/retrain_quick"),
+    ("compare.py:quick", "compare", "runs/compare_quick"),
   ],
 )
 def test_default_workdir(runs, spec, name, workdir):

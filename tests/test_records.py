@@ -2,7 +2,14 @@
 
 import json
 
-from made_up_runs import make_search, write_lines
+from made_up_runs import (
+  make_nas_bench_201,
+  make_search,
+  make_stack,
+  write_json,
+  write_lines,
+  write_restricted,
+)
 import pytest
 
 from jnas import genotype as genotype_lib
@@ -68,3 +75,97 @@ def test_steps_are_averaged_by_epoch(tmp_path):
   write_lines(run / "metrics.jsonl", lines)
   found = records.curve(records.read(run), "train_loss")
   assert found == [(1.0, 1.5), (2.0, 3.5)]
+
+
+def test_other_kinds_of_genotypes(tmp_path):
+  found = records.read(make_nas_bench_201(tmp_path / "cell", skips=5))
+  assert not found.notes
+  assert isinstance(found.genotype, genotype_lib.NasBench201Genotype)
+  assert records.skip_shares(found)[-1] == (4, 5 / 6)
+  assert len(records.none_weights(found)) == 4
+  before, after = (g for _, g in found.history[-2:])
+  pairs = zip(
+    genotype_lib.chosen(before)["cell"],
+    genotype_lib.chosen(after)["cell"],
+    strict=True,
+  )
+  assert records.changes(found)[-1] == (4, sum(a != b for a, b in pairs))
+
+  found = records.read(make_stack(tmp_path / "stack", epochs=2))
+  assert not found.notes
+  assert isinstance(found.genotype, genotype_lib.StackGenotype)
+  (_, before), (_, after) = found.history
+  changed = 0
+  for a, b in zip(before.cells, after.cells, strict=True):
+    for i in range(0, 8, 2):
+      old = list(a[i : i + 2])
+      for pair in b[i : i + 2]:
+        old.remove(pair) if pair in old else None
+      changed += len(old)
+  assert records.changes(found) == [(2, changed)]
+  assert changed
+
+
+def test_an_operator_that_is_gone_weighs_nothing(tmp_path):
+  run = make_search(tmp_path / "run")
+  write_lines(run / "metrics.jsonl", [])
+  ops = ["none", "skip_connect"]
+  # Layers 1 and 2 of three reduce.
+  lines = [
+    {"epoch": 1, "step": 1, "ops": ops, "weights": {"cell": [[0.5, 0.5]]}},
+    {
+      "epoch": 2,
+      "step": 2,
+      "ops": ops,
+      "weights": {"cell": [[None, 1], [1, 0]]},
+    },
+    {
+      "epoch": 3,
+      "step": 3,
+      "ops": ops,
+      "weights": {
+        "cell0": [[0.25, 0.75]],
+        "cell1": [[1, 0]],
+        "cell2": [[1, 0]],
+      },
+    },
+    {"epoch": 4, "step": 4, "ops": ops[1:], "weights": {"cell": [[1]]}},
+    {"epoch": 5, "step": 5, "weights": {"cell": [[1]]}},
+    {"epoch": 6, "step": 6, "ops": ops, "weights": {"cell": [[], 3]}},
+  ]
+  write_lines(run / "arch.jsonl", lines)
+  found = records.none_weights(records.read(run))
+  assert found == [(1, 0.5), (2, 0.5), (3, 0.25)]
+
+
+def test_benchmark_and_restricted(tmp_path):
+  run = make_search(tmp_path / "run")
+  found = records.read(run)
+  assert (found.benchmark, found.restricted, found.notes) == ({}, (), ())
+  write_restricted(run, chosen=2)
+  write_json(run / "benchmark.json", {"best": 0.9447})
+  found = records.read(run)
+  assert found.notes == ()
+  assert found.benchmark == {"best": 0.9447}
+  assert [r.skips for r in found.restricted] == [4, 3, 2, 1]
+  assert [r.skips for r in found.restricted if r.chosen] == [2]
+  for entry in found.restricted:
+    ops = [op for op, _ in entry.genotype.normal]
+    assert ops.count("skip_connect") <= entry.skips
+
+
+@pytest.mark.parametrize(
+  "content, words",
+  [
+    ("{", "restricted.json cannot be read"),
+    ("{}", "restricted.json holds no JSON array"),
+    ("[7]", "An entry of restricted.json has no number"),
+    ('[{"skips": 2}]', "No genotype could be read from restricted.json"),
+  ],
+)
+def test_strange_restrictions_are_noted(tmp_path, content, words):
+  run = make_search(tmp_path / "run")
+  (run / "restricted.json").write_text(content)
+  found = records.read(run)
+  assert found.restricted == ()
+  assert words in found.notes[0]

@@ -6,7 +6,15 @@ import re
 import subprocess
 import sys
 
-from made_up_runs import make_retrain, make_search, write_json, write_lines
+from made_up_runs import (
+  make_nas_bench_201,
+  make_retrain,
+  make_search,
+  make_stack,
+  write_json,
+  write_lines,
+  write_restricted,
+)
 import pytest
 
 from jnas import genotype as genotype_lib
@@ -249,3 +257,126 @@ def test_uniform_weights_are_told_apart(tmp_path):
   found = page_of(run).text
   assert "weight  0.124" in found
   assert "0.132" in found
+
+
+def test_report_on_nas_bench_201(tmp_path):
+  run = make_nas_bench_201(tmp_path / "run")
+  found = page_of(run).text
+  for words in (
+    "|skip_connect~0|+|skip_connect~0|nor_conv_3x3~1|+",
+    "0 is the input and 3 the output",
+    "nor conv 3×3",
+    "true accuracy",
+    "92.12%",  # 0.94 - 0.3 / 16
+    "NAS-Bench-201, cifar10_200",
+    "best of all  94.47%",
+    "mean of all  87.06%",
+    "DARTS  54.30%",
+    "2 → 3",
+    "The genotype changed in",
+  ):
+    assert words in found, words
+  for words in (
+    *("unreadable", "What is missing", "collapsed", "concatenation"),
+    "Skip connections",  # the section on restricted.json
+  ):
+    assert words not in found, words
+
+
+def test_true_accuracy_needs_no_benchmark(tmp_path):
+  run = make_nas_bench_201(tmp_path / "run")
+  (run / "benchmark.json").unlink()
+  found = page_of(run).text
+  assert "True accuracy" in found
+  assert "of all  " not in found
+  assert "What is missing" not in found
+  content = {"name": 3, "best": "x", "mean": None, "published": [1]}
+  write_json(run / "benchmark.json", content)
+  assert "True accuracy" in page_of(run).text
+
+
+def test_collapse_in_every_kind(tmp_path):
+  words = "has collapsed to skip connections"
+  run = make_nas_bench_201(tmp_path / "run", skips=5)
+  assert words in page_of(run).text
+  run = make_nas_bench_201(tmp_path / "run", skips=4)
+  assert words not in page_of(run).text
+  run = make_stack(tmp_path / "stack")
+  assert words not in page_of(run).text
+  skip = [("skip_connect", 0), ("skip_connect", 1)] * 4
+  none = [("sep_conv_3x3", 0), ("sep_conv_3x3", 1)] * 4
+  # Six of eight layers are normal; the others do not count.
+  cells = [skip, skip, none, skip, skip, none, skip, none]
+  g = genotype_lib.StackGenotype(cells, range(2, 6))
+  line = {"epoch": 5, "step": 50, "genotype": genotype_lib.to_json(g)}
+  with open(run / "genotypes.jsonl", "a") as file:
+    file.write(json.dumps(line) + "\n")
+  assert "83% of the operators in the normal cells" in page_of(run).text
+
+
+def test_report_on_independent_cells(tmp_path):
+  run = make_stack(tmp_path / "run", layers=8)
+  found = page_of(run).text
+  for words in (
+    "Layers 0, 1 (normal)",
+    "Layer 2 (reduction)",
+    "Layers 6, 7 (normal)",
+    "8 cells have weights, 4 are drawn",
+    "Layer 0 (normal)",
+    "Layer 1 (normal)",
+    "Layer 5 (reduction)",
+  ):
+    assert words in found, words
+  assert "unreadable" not in found
+  assert "What is missing" not in found
+  text = re.search(r"Genotype\(.*?range\(2, 6\)\)", found, re.S)[0]
+  assert text.count("\n") == 9
+  assert genotype_lib.parse(text) == records.read(run).genotype
+
+
+def test_few_cells_are_all_drawn(tmp_path):
+  found = page_of(make_stack(tmp_path / "run", layers=4)).text
+  assert "are drawn" not in found
+  for i in range(4):
+    assert re.search(rf"Layer {i} \((normal|reduction)\)", found)
+
+
+def test_edges_of_a_cell_of_its_own(tmp_path):
+  run = make_search(tmp_path / "run")
+  lines = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
+  for t, line in enumerate(lines):
+    count = 5 - t
+    line["edges_of"] = {"reduce": [[0, 9], *line["edges"][1:count]]}
+    line["weights"]["reduce"] = line["weights"]["reduce"][:count]
+    line["weights"]["reduce"][0][3] = None
+  write_lines(run / "arch.jsonl", lines)
+  found = page_of(run).text
+  assert "unreadable" not in found
+  assert "c k−2 → 7" in found
+  # No other list of edges: then the cell with one is still drawn.
+  for line in lines:
+    del line["edges"]
+  write_lines(run / "arch.jsonl", lines)
+  found = page_of(run).text
+  assert "normal: unreadable weights" in found
+  assert "c k−2 → 7" in found
+
+
+def test_restricted_skip_connections(tmp_path):
+  run = make_search(tmp_path / "run")
+  assert "at most" not in page_of(run).text
+  write_restricted(run, chosen=3)
+  found = page_of(run).text
+  assert "at most 3, chosen" in found
+  assert "at most 2, chosen" not in found
+  assert "skip connect (0), sep conv 3×3 (1) | " in found
+  texts = re.findall(r"# at most .*\n(Genotype.*?None\))", found)
+  entries = json.loads((run / "restricted.json").read_text())
+  assert texts == [entry["genotype"] for entry in entries]
+
+
+def test_all_kinds_are_compared(tmp_path):
+  runs = [make_stack(tmp_path / "a"), make_nas_bench_201(tmp_path / "b")]
+  found = page_of(*runs, make_search(tmp_path / "c"), out=tmp_path / "d.html")
+  assert "True accuracy" in found.text
+  assert "Layers 0, 1 (normal)" in found.text

@@ -138,16 +138,22 @@ def lines_svg(
   limits: tuple[float, float] | None = None,
   log: bool = False,
   legend: bool = True,
+  levels: Mapping[str, float] | None = None,
 ) -> str:
   """Returns curves against epochs as an inline `<svg>`.
 
   The legend gives the last value of each curve, by `form`; curves of the same
-  name share an entry.
+  name share an entry. `levels` are drawn as horizontal lines and named, with
+  their values, beside the curves: that drawing is wider by their names.
   """
   from matplotlib import ticker
 
-  figure = new_figure(4.7, 2.85)
-  axes = figure.add_axes((0.115, 0.14, 0.865, 0.74 if legend else 0.82))
+  plain, high = 4.7, 0.74 if legend else 0.82
+  names = [f"{name}  {form.format(y)}" for name, y in (levels or {}).items()]
+  beside = max([layout_lib.text_width(name) for name in names], default=0) / 72
+  wide = plain + beside + (0.25 if names else 0.0)
+  figure = new_figure(wide, 2.85)
+  axes = figure.add_axes((0.54 / wide, 0.14, 4.07 / wide, high))
   for curve in curves:
     single = "o" if len(curve.xs) == 1 else None
     axes.plot(
@@ -174,13 +180,15 @@ def lines_svg(
   axes.xaxis.set_major_locator(ticker.MaxNLocator(7, integer=True))
   _plain(axes)
   axes.set_xlabel("epoch", color=MUTED, size=8)
-  handles, names = axes.get_legend_handles_labels()
+  if levels:
+    _draw_levels(axes, names, list(levels.values()), high * 2.85 * 72)
+  handles, entries = axes.get_legend_handles_labels()
   if legend and handles:
     figure.legend(
       handles,
-      names,
+      entries,
       loc="upper left",
-      bbox_to_anchor=(0.1, 1.0),
+      bbox_to_anchor=(0.47 / wide, 1.0),
       ncols=len(handles),
       frameon=False,
       fontsize=8,
@@ -190,6 +198,33 @@ def lines_svg(
       borderaxespad=0.2,
     )
   return to_svg(figure, title)
+
+
+def _draw_levels(
+  axes: Any, names: Sequence[str], values: Sequence[float], points: float
+) -> None:
+  """Draws horizontal lines, named at the right, no name over another.
+
+  `points` is the height of the axes.
+  """
+  for value in values:
+    axes.axhline(value, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+  low, high = axes.get_ylim()
+  order = sorted(range(len(values)), key=values.__getitem__)
+  lines = [(values[i] - low) / (high - low) * points for i in order]
+  places = layout_lib.spread(lines, [10.0] * (len(lines) - 1))
+  for i, line, place in zip(order, lines, places, strict=True):
+    axes.annotate(
+      names[i],
+      (1.0, line / points),
+      (12.0, place - line),
+      xycoords="axes fraction",
+      textcoords="offset points",
+      color=MUTED,
+      size=8,
+      va="center",
+      arrowprops=dict(arrowstyle="-", color=LINE, linewidth=0.8),
+    )
 
 
 def bars_svg(title: str, xs: Sequence[float], ys: Sequence[float]) -> str:
@@ -213,6 +248,7 @@ def heat_svg(
   epochs: Sequence[float],
   weights: Mapping[tuple[int, int], Any],
   kept: Sequence[tuple[str, int, int]],
+  inputs: Sequence[str] = ("c k−2", "c k−1"),
 ) -> str:
   """Returns arch weights over epochs as an inline `<svg>`, a panel an edge.
 
@@ -222,6 +258,8 @@ def heat_svg(
     weights: for each edge (source, target) an array [ops, epochs]; NaN where
       an operator is no longer there.
     kept: (operator, source, target) of the derived cell, marked by a dot.
+    inputs: what the first numbers of `weights` are called; the others are the
+      nodes 0 and on.
   """
   from matplotlib import patches
   import numpy as np
@@ -258,12 +296,16 @@ def heat_svg(
   def write(x, y, text, ha="center", size=7.0, color=MUTED):
     axes.text(x, y, text, ha=ha, va="baseline", size=size, color=color)
 
+  def node(number):
+    first = len(inputs)
+    return inputs[number] if number < first else str(number - first)
+
   colours = _ramp()
   for (source, target), values in weights.items():
     row, column = targets.index(target), sources.index(source)
     x, y = left + column * (wide + gap), head + row * (high + gap)
     panel(x, y, wide, high, values)
-    write(x + wide / 2, y - 3, f"{_node(source)} → {_node(target)}", color=INK)
+    write(x + wide / 2, y - 3, f"{node(source)} → {node(target)}", color=INK)
     if column == 0:
       for i, op in enumerate(ops):
         at = y + (i + 0.5) * row_high + 2.4
@@ -280,11 +322,6 @@ def heat_svg(
   write(width - 34, 12, f"{top:.3g}", "left")
   axes.set(xlim=(0, width), ylim=(height, 0))
   return to_svg(figure, title)
-
-
-def _node(number: int) -> str:
-  """Returns the name of a node of an image cell: 0 and 1 are its inputs."""
-  return ("c k−2", "c k−1")[number] if number < 2 else str(number - 2)
 
 
 def _ramp() -> Any:

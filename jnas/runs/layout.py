@@ -58,17 +58,37 @@ def label(op: str) -> str:
 def cells(g: genotype_lib.AnyGenotype) -> dict[str, tuple]:
   """Returns {title: arguments of `layout`} for each cell of a genotype.
 
+  Layers of a stack whose cells are the same share one, named after them all.
+
   >>> list(cells(genotype_lib.ZOO["GDAS_F1"]))
   ['Normal cell', 'Reduction cell (fixed, as in GDAS)']
+  >>> one, two = [[(op, 0), (op, 1)] for op in ("skip_connect", "none")]
+  >>> list(cells(genotype_lib.StackGenotype([one] * 4 + [two], [2])))
+  ['Layers 0, 2 (normal)', 'Layers 1, 3 (reduction)', 'Layer 4 (normal)']
   """
   if isinstance(g, genotype_lib.RecurrentGenotype):
     rows = [[pair] for pair in g.recurrent]
     return {"Recurrent cell": (rows, ("x, h",), "h′", g.concat)}
+  if isinstance(g, genotype_lib.NasBench201Genotype):
+    # What `none` leads to is what nothing leads to.
+    rows = [[pair for pair in row if pair[0] != "none"] for row in g.nodes]
+    return {"Cell": (rows, ("0",), None, ())}
   ports = (("c", "k−2"), ("c", "k−1")), ("c", "k")
 
   def rows_of(pairs):
     return [list(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
 
+  if isinstance(g, genotype_lib.StackGenotype):
+    names = [f"cell{i}" for i in range(len(g.cells))]
+    normal_names = genotype_lib.normal_names(names)
+    layers: dict[tuple, list[int]] = {}
+    for i, pairs in enumerate(g.cells):
+      kind = "normal" if names[i] in normal_names else "reduction"
+      layers.setdefault((pairs, kind), []).append(i)
+    return {
+      f"{_layers(numbers)} ({kind})": (rows_of(pairs), *ports, g.concat)
+      for (pairs, kind), numbers in layers.items()
+    }
   normal = (rows_of(g.normal), *ports, g.normal_concat)
   if g.reduce is not None:
     reduction = (rows_of(g.reduce), *ports, g.reduce_concat)
@@ -77,6 +97,24 @@ def cells(g: genotype_lib.AnyGenotype) -> dict[str, tuple]:
   rows += [[("max_pool_3x3", 0)], [("max_pool_3x3", 1)]]
   fixed = (rows, *ports, (2, 3, 4, 5))
   return {"Normal cell": normal, "Reduction cell (fixed, as in GDAS)": fixed}
+
+
+def _layers(numbers: list[int]) -> str:
+  """Returns the numbers of layers in words, with ranges.
+
+  >>> _layers([0, 1, 2, 4, 6, 7]), _layers([3])
+  ('Layers 0–2, 4, 6, 7', 'Layer 3')
+  """
+  runs: list[list[int]] = []
+  for number in numbers:
+    if runs and number == runs[-1][-1] + 1:
+      runs[-1].append(number)
+    else:
+      runs.append([number])
+  parts = []
+  for run in runs:
+    parts += [f"{run[0]}–{run[-1]}"] if len(run) > 2 else map(str, run)
+  return f"Layer{'s' if len(numbers) > 1 else ''} {', '.join(parts)}"
 
 
 def layout(
@@ -90,7 +128,8 @@ def layout(
   Args:
     rows: for each node its (operator, input) pairs.
     inputs: labels of the inputs; node i is number `len(inputs) + i`.
-    output: label of the output, which joins the nodes in `concat`.
+    output: label of the output, which joins the nodes in `concat`; None where
+      the last node is the output, and nodes have the numbers of the text form.
     concat: numbers of the nodes that are joined.
 
   A label is text, or (text, subscript). Layers are longest paths (Sugiyama et
@@ -100,8 +139,11 @@ def layout(
   first, out = len(inputs), len(inputs) + len(rows)
   depth = [0] * first
   for row in rows:
-    depth.append(1 + max(depth[source] for _, source in row))
-  depth.append(1 + max(depth))
+    depth.append(1 + max((depth[source] for _, source in row), default=0))
+  if output is None:
+    depth[-1] = 1 + max(depth[:-1])  # the last node stands last, fed or not
+  else:
+    depth.append(1 + max(depth))
   # Vertices are numbers of nodes, or (edge, layer) for lanes.
   chains, lanes = [], {}
   edges = [
@@ -110,7 +152,7 @@ def layout(
     for slot, (op, source) in enumerate(row)
   ]
   edges += [("concat", source, out, 0) for source in sorted(concat)]
-  layers: list[list[Any]] = [[] for _ in range(depth[out] + 1)]
+  layers: list[list[Any]] = [[] for _ in range(max(depth) + 1)]
   for vertex, layer in enumerate(depth):
     layers[layer].append(vertex)
   for number, (_, source, target, _) in enumerate(edges):
@@ -132,13 +174,16 @@ def layout(
     for slot, n in enumerate(arriving):
       offset[n] = (slot - (len(row) - 1) / 2) * step
     height[first + i] = max(step * len(row) - CHIP_GAP, 2 * RADIUS)
-  for vertex in (*range(first), out):
+  ends = [*enumerate(inputs), *([] if output is None else [(out, output)])]
+  for vertex, _ in ends:
     height[vertex] = 2 * RADIUS
   y = _heights(layers, chains, offset, height)
 
-  chip = max(text_width(label(op)) for op, *_ in edges) + 14
+  chip = max([text_width(label(op)) for op, *_ in edges], default=0.0) + 14
   card = chip + _LINK + 2 * RADIUS
-  widths = [PORT_WIDTH, *[card] * (len(layers) - 2), PORT_WIDTH]
+  widths = [PORT_WIDTH, *[card] * (len(layers) - 1)]
+  if output is not None:
+    widths[-1] = PORT_WIDTH
   left = [_MARGIN]
   for width in widths[:-1]:
     left.append(left[-1] + width + LAYER_GAP)
@@ -146,7 +191,7 @@ def layout(
   bottom = max(y[v] + height.get(v, 0) / 2 for v in y) + _MARGIN
 
   boxes, paths = [], []
-  for vertex, text in [*enumerate(inputs), (out, output)]:
+  for vertex, text in ends:
     x = left[depth[vertex]] + PORT_WIDTH / 2
     boxes.append(
       Box(x, y[vertex] - top, PORT_WIDTH, height[vertex], text, "port")
@@ -154,7 +199,8 @@ def layout(
   for i in range(len(rows)):
     x = left[depth[first + i]] + card - RADIUS
     size = 2 * RADIUS
-    boxes.append(Box(x, y[first + i] - top, size, size, str(i), "node"))
+    name = str(i if output is not None else first + i)
+    boxes.append(Box(x, y[first + i] - top, size, size, name, "node"))
   for number, (op, source, target, _) in enumerate(edges):
     layer = depth[source]
     points = [(left[layer] + widths[layer], y[source] - top)]
@@ -176,7 +222,7 @@ def layout(
         )
       )
     paths.append((op, tuple(points)))
-  width = left[-1] + PORT_WIDTH + _MARGIN
+  width = left[-1] + widths[-1] + _MARGIN
   return Layout(width, bottom - top, tuple(boxes), tuple(paths))
 
 
@@ -258,16 +304,16 @@ def _heights(
         for v in layer
       ]
       least = [apart(a, b) for a, b in zip(layer, layer[1:], strict=False)]
-      y.update(zip(layer, _spread(wanted, least), strict=True))
+      y.update(zip(layer, spread(wanted, least), strict=True))
   return y
 
 
-def _spread(wanted: list[float], least: list[float]) -> list[float]:
+def spread(wanted: list[float], least: list[float]) -> list[float]:
   """Returns increasing places, at least `least` apart, nearest to `wanted`.
 
   Least squares: isotonic regression by pooling adjacent violators.
 
-  >>> _spread([0.0, 0.0, 9.0], [2.0, 2.0])
+  >>> spread([0.0, 0.0, 9.0], [2.0, 2.0])
   [-1.0, 1.0, 9.0]
   """
   shift = [0.0]

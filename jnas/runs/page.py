@@ -6,6 +6,13 @@ follows the light or dark mode of the system, and fits a phone.
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from urllib.parse import quote
+
+# Readable on white and on near-black.
+_PALETTE = (
+  *("#3576e8", "#e07b1a", "#1f9d4d", "#c23a9a", "#7a55d6", "#0e8ea3"),
+  *("#b98a00", "#d93a3a", "#6b7280"),
+)
 
 _CSS = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff;
@@ -59,6 +66,8 @@ figure + figure { margin-top: 14px; }
 .scroll { overflow-x: auto; }
 svg { display: block; width: 100%; height: auto; }
 .scroll svg { width: calc(var(--w) * 1.25px); max-width: none; margin: 0 auto; }
+.grid .scroll svg { width: 100%; max-width: calc(var(--w) * 1.25px);
+  min-width: calc(var(--w) * .7px); }
 svg text { font-family: inherit; font-variant-numeric: tabular-nums; }
 svg image { image-rendering: pixelated; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 12px;
@@ -73,6 +82,7 @@ th, td { text-align: left; vertical-align: top; padding: 7px 14px 7px 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 tr:last-child > * { border-bottom: 0; }
 th { font-weight: 400; color: var(--muted); }
+a { color: var(--accent); text-underline-offset: 2px; }
 .facts th { width: 34%; }
 .runs th, .runs td { overflow-wrap: normal; vertical-align: bottom; }
 .runs td { white-space: nowrap; }
@@ -187,6 +197,20 @@ def wide_table(
     f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     "</figure>"
   )
+
+
+def links(title: str, entries: Iterable[tuple[str, str, str]]) -> str:
+  """Returns a line of links as (path from the page, its text, more text)."""
+  rows = "".join(
+    f'<li><a href="{quote(path)}">{escape(text)}</a> {escape(more)}</li>'
+    for path, text, more in entries
+  )
+  return f'<h3>{escape(title)}</h3><ul class="legend">{rows}</ul>'
+
+
+def colours(count: int) -> list[str]:
+  """Returns so many colours of curves; from the tenth on they repeat."""
+  return [_PALETTE[i % len(_PALETTE)] for i in range(count)]
 
 
 def absent(text: str) -> str:

@@ -13,13 +13,21 @@ import math
 import os
 import pathlib
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
 from jnas import genotype as genotype_lib
 
 Points = list[tuple[float, float]]
 
 _FILES = ("config.json", "run.json", "metrics.jsonl", "result.json")
+
+
+class Restriction(NamedTuple):
+  """The genotype with at most so many skip connections in the normal cell."""
+
+  skips: int
+  genotype: genotype_lib.AnyGenotype
+  chosen: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,10 @@ class Run:
     history: (epoch, genotype) pairs, by epoch.
     genotype: the genotype that the run found or trained.
     result: the content of result.json.
+    benchmark: the content of benchmark.json, if the space has a benchmark:
+      its name, best, mean and published accuracies.
+    restricted: the content of restricted.json, if the algorithm restricts the
+      number of skip connections.
     notes: what is missing or unreadable, as sentences.
   """
 
@@ -46,6 +58,8 @@ class Run:
   history: tuple[tuple[float, genotype_lib.AnyGenotype], ...]
   genotype: genotype_lib.AnyGenotype | None
   result: dict[str, Any]
+  benchmark: dict[str, Any]
+  restricted: tuple[Restriction, ...]
   notes: tuple[str, ...]
 
   @property
@@ -92,6 +106,12 @@ def read(path: str | os.PathLike[str]) -> Run:
   else:
     notes.append("There is no result.json: the run has not finished (yet).")
   genotype = _find_genotype(path, config, result, history, notes)
+  # Few runs write these two, so nothing is missing without them.
+  benchmark, restricted = {}, ()
+  if (path / "benchmark.json").exists():
+    benchmark = _read_object(path / "benchmark.json", notes)
+  if (path / "restricted.json").exists():
+    restricted = _read_restricted(path / "restricted.json", notes)
   return Run(
     path,
     config,
@@ -101,6 +121,8 @@ def read(path: str | os.PathLike[str]) -> Run:
     tuple(history),
     genotype,
     result,
+    benchmark,
+    restricted,
     tuple(dict.fromkeys(notes)),
   )
 
@@ -155,26 +177,34 @@ def curve(run: Run, name: str) -> Points:
 
 
 def skip_shares(run: Run) -> Points:
-  """Returns by epoch the share of skip connections in the normal cell."""
+  """Returns by epoch the share of skip connections in the normal cells."""
   if found := curve(run, "skip_share"):
     return found
   return [
-    (epoch, statistics.fmean(op == "skip_connect" for op, _ in g.normal))
+    (epoch, genotype_lib.skip_share(g))
     for epoch, g in run.history
-    if isinstance(g, genotype_lib.Genotype)
+    if not isinstance(g, genotype_lib.RecurrentGenotype)
   ]
 
 
 def none_weights(run: Run) -> Points:
-  """Returns by epoch the mean weight of `none` over the normal edges."""
+  """Returns by epoch the mean weight of `none` over the normal cells' edges."""
   if found := curve(run, "none_weight"):
     return found
   found = []
   for line in run.arch:
-    ops, rows = line.get("ops", ()), line["weights"].get("normal")
-    if "none" in ops and rows and is_number(line.get("epoch")):
-      column = [row[ops.index("none")] for row in rows]
-      found.append((line["epoch"], statistics.fmean(column)))
+    ops, weights = line.get("ops"), line["weights"]
+    if not isinstance(ops, list) or "none" not in ops:
+      continue
+    rows = []
+    for name in genotype_lib.normal_names(list(weights)):
+      rows += weights[name] if isinstance(weights[name], list) else []
+    i = ops.index("none")
+    column = [row[i] for row in rows if isinstance(row, list) and row[i:]]
+    # No number: the operator is no longer there, so it has no weight.
+    values = [value if is_number(value) else 0.0 for value in column]
+    if values and is_number(line.get("epoch")):
+      found.append((line["epoch"], statistics.fmean(values)))
   return found
 
 
@@ -224,29 +254,47 @@ def started(run: Run) -> str:
 
 def _choices(g: genotype_lib.AnyGenotype) -> set[tuple]:
   """Returns what is chosen: (cell, node, how often before, op, input)."""
-  if isinstance(g, genotype_lib.RecurrentGenotype):
-    return {(i, *pair) for i, pair in enumerate(g.recurrent)}
   found: set[tuple] = set()
-  for cell in ("normal", "reduce"):
-    for i, pair in enumerate(getattr(g, cell) or ()):
-      first = (cell, i // 2, 0, *pair)
-      found.add(first if first not in found else (cell, i // 2, 1, *pair))
+  for cell, triples in genotype_lib.chosen(g).items():
+    for op, source, node in triples:
+      first = (cell, node, 0, op, source)
+      found.add(first if first not in found else (cell, node, 1, op, source))
   return found
 
 
 def _read_object(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
+  return _read_json(path, dict, notes)
+
+
+def _read_json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
+  """Returns what a file holds; an empty `kind`, and a note, if it is none."""
   try:
     data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
   except FileNotFoundError:
     notes.append(f"There is no {path.name}.")
-    return {}
+    return kind()
   except (OSError, ValueError, RecursionError) as error:
     notes.append(f"{path.name} cannot be read ({error}).")
-    return {}
-  if not isinstance(data, dict):
-    notes.append(f"{path.name} holds no JSON object.")
-    return {}
+    return kind()
+  if not isinstance(data, kind):
+    what = "object" if kind is dict else "array"
+    notes.append(f"{path.name} holds no JSON {what}.")
+    return kind()
   return data
+
+
+def _read_restricted(
+  path: pathlib.Path, notes: list[str]
+) -> tuple[Restriction, ...]:
+  """Returns the readable entries of restricted.json."""
+  found = []
+  for entry in _read_json(path, list, notes):
+    if not isinstance(entry, dict) or not is_number(entry.get("skips")):
+      notes.append(f"An entry of {path.name} has no number of skips: left out.")
+    elif genotype := _genotype(entry.get("genotype"), path.name, notes):
+      chosen = bool(entry.get("chosen"))
+      found.append(Restriction(entry["skips"], genotype, chosen))
+  return tuple(found)
 
 
 def _read_lines(path: pathlib.Path, notes: list[str]) -> list[dict[str, Any]]:

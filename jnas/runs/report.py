@@ -14,12 +14,7 @@ import pathlib
 import statistics
 import sys
 
-from jnas.runs import draw, page, records, sections
-
-_PALETTE = (
-  *("#3576e8", "#e07b1a", "#1f9d4d", "#c23a9a", "#7a55d6", "#0e8ea3"),
-  *("#b98a00", "#d93a3a", "#6b7280"),
-)
+from jnas.runs import comparison, draw, findings, page, records, sections
 
 _CHARTS = (  # metric, heading, format, logarithmic
   ("train_loss", "Training loss", "{:.3g}", False),
@@ -27,6 +22,7 @@ _CHARTS = (  # metric, heading, format, logarithmic
   ("train_accuracy", "Training accuracy", sections.PERCENT, False),
   ("valid_accuracy", "Validation accuracy", sections.PERCENT, False),
   ("test_accuracy", "Test accuracy", sections.PERCENT, False),
+  ("true_accuracy", "True accuracy", sections.PERCENT, False),
   ("skip_share", "Share of skip connections", sections.PERCENT, False),
   ("none_weight", "Mean weight of none", "{:.3f}", False),
   ("second_order_norm", "Norm of the second-order term", "{:.2g}", True),
@@ -46,7 +42,10 @@ def write(
   runs = [records.read(path) for path in dirs]
   if not runs:
     raise ValueError("Expected at least one run, got none; give its workdir.")
-  if len(runs) == 1:
+  if len(runs) == 1 and runs[0].task == "compare":
+    target = pathlib.Path(out or runs[0].path / "report.html")
+    text = comparison.document(runs[0].path, target.parent)
+  elif len(runs) == 1:
     target = pathlib.Path(out or runs[0].path / "report.html")
     text = _single(runs[0])
   else:
@@ -86,14 +85,16 @@ def _single(run: records.Run) -> str:
     page.tiles(sections.facts_of(run)),
   ]
   body += [
-    sections.genotype_section(run),
-    sections.cells_section(run),
+    findings.genotype_section(run),
+    findings.cells_section(run),
     sections.learning_section(run),
   ]
   if run.task != "retrain":
     body += [
       sections.collapse_section(run),
-      sections.weights_section(run),
+      findings.truth_section(run),
+      findings.skips_section(run),
+      findings.weights_section(run),
       sections.terms_section(run),
     ]
   body += [sections.timing_section(run), sections.config_section(run)]
@@ -104,7 +105,7 @@ def _single(run: records.Run) -> str:
 
 
 def _comparison(runs: Sequence[records.Run]) -> str:
-  colours = [_PALETTE[i % len(_PALETTE)] for i in range(len(runs))]
+  colours = page.colours(len(runs))
   names = [run.name for run in runs]
   if len(set(names)) < len(names):
     names = [str(run.path) for run in runs]
@@ -148,7 +149,7 @@ def _comparison(runs: Sequence[records.Run]) -> str:
   for name, run in zip(names, runs, strict=True):
     body.append(
       page.section(
-        f"Cells of {name}", sections.warning(run) + sections.cells(run)
+        f"Cells of {name}", sections.warning(run) + findings.cells(run)
       )
     )
   return page.document(f"{len(runs)} runs compared", ", ".join(names), body)

@@ -1,18 +1,18 @@
-"""Sections of the report on one run, as HTML."""
+"""Sections of the report on one run, as HTML: how it went.
+
+What it found is told by `findings`.
+"""
 
 import json
-import re
 import shlex
 import statistics
-from typing import Any
 
-from jnas import genotype as genotype_lib
-from jnas.runs import draw, layout, page, records
+from jnas.runs import draw, page, records
 
 COLLAPSE = 0.75  # share of skip connections that is called a collapse
 PERCENT = "{:.1%}"
 
-_RED, _GREEN, _BLUE, _ORANGE = "#d93a3a", "#1f9d4d", "#3576e8", "#e07b1a"
+RED, GREEN, BLUE, ORANGE = "#d93a3a", "#1f9d4d", "#3576e8", "#e07b1a"
 
 
 def algorithm(run: records.Run) -> str:
@@ -21,7 +21,8 @@ def algorithm(run: records.Run) -> str:
   if run.task == "retrain" or not name:
     return "retraining" if run.task == "retrain" else "unknown algorithm"
   order = str(records.get(run.config, "algo.hypergrad", "")).replace("_", " ")
-  known = {"darts": "DARTS", "amended": "Amended DARTS"}
+  known = {"darts": "DARTS", "amended": "Amended DARTS", "gdas": "GDAS"}
+  known |= {"pcdarts": "PC-DARTS", "pdarts": "P-DARTS"}
   name = known.get(name, str(name))
   return name if order in ("", "amended") else f"{name}, {order}"
 
@@ -51,6 +52,7 @@ def facts_of(run: records.Run) -> list[tuple[str, str]]:
   for name, title in (
     ("test_accuracy", "test accuracy"),
     ("valid_accuracy", "validation accuracy"),
+    ("true_accuracy", "true accuracy"),
   ):
     if (value := last_known(run, name)) is not None:
       facts.append((title, f"{value:.2%}"))
@@ -74,7 +76,7 @@ def warning(run: records.Run) -> str:
     return ""
   return page.banner(
     "This search has collapsed to skip connections.",
-    f"{shares[-1][1]:.0%} of the operators in the normal cell do nothing but "
+    f"{shares[-1][1]:.0%} of the operators in the normal cells do nothing but "
     "copy their input. Such a network has few weights and usually trains to "
     "poor accuracy. Take a genotype of an earlier epoch (genotypes.jsonl), "
     "stop earlier, or search with the amended hypergradient.",
@@ -86,83 +88,15 @@ def missing(run: records.Run) -> str:
   return page.notes("What is missing", run.notes) if run.notes else ""
 
 
-def genotype_section(run: records.Run) -> str:
-  """Returns the genotype as text, and how to train it."""
-  if run.genotype is None:
-    return page.section("Genotype", page.absent("no genotype was written yet"))
-  body = page.code(_broken(genotype_lib.format_text(run.genotype)))
-  if run.task != "retrain":
-    body += "<h3>To train it from scratch</h3>"
-    body += page.code(_retrain_command(run))
-  return page.section(
-    "Genotype",
-    body,
-    "One click selects all of it. Pairs are (operator, input): inputs 0 and 1 "
-    "are the two cells before, 2 and up the nodes of the cell.",
-  )
-
-
-def _broken(text: str) -> str:
-  """Returns the text form on several lines, two pairs a line."""
-  for name in ("normal_concat", "reduce", "reduce_concat", "concat"):
-    text = text.replace(f", {name}=", f",\n  {name}=")
-  text = text.replace("Genotype(", "Genotype(\n  ", 1)
-  lines = []
-  for line in text.splitlines():
-    margin = "\n" + " " * (line.find("[(") + 1)
-    pair = r"\('\w+', \d+\)"
-    lines.append(re.sub(rf"({pair}, {pair},) (?=\()", rf"\1{margin}", line))
-  return "\n".join(lines)
-
-
-def _retrain_command(run: records.Run) -> str:
-  small = ":quick" if data(run) == "digits" else ""
-  flags = [("retrain.genotype", str(run.path)), ("data.name", data(run))]
-  if path := records.get(run.config, "data.path"):
-    flags.append(("data.path", str(path)))
-  parts = [f"--config.{name}={shlex.quote(value)}" for name, value in flags]
-  command = [f"python -m jnas.main --config=configs/retrain.py{small}", *parts]
-  return " \\\n  ".join(command)
-
-
-def cells(run: records.Run) -> str:
-  """Returns the drawings of the cells, with their legend."""
-  if run.genotype is None:
-    return page.absent("no genotype, so no cells")
-  cells = layout.cells(run.genotype)
-  ops = [
-    box.kind
-    for arguments in cells.values()
-    for box in layout.layout(*arguments).boxes
-    if box.kind not in ("port", "node")
-  ]
-  families = dict.fromkeys(draw.family(op) for op in ops)
-  legend = [(draw.FAMILIES[name], name) for name in families]
-  body = page.legend([*legend, ("", "concatenation")])
-  for title, arguments in cells.items():
-    body += page.figure(title, draw.cell_svg(title, arguments), wide=True)
-  return body
-
-
-def cells_section(run: records.Run) -> str:
-  """Returns the section on the cells."""
-  return page.section(
-    "Cells",
-    cells(run),
-    "From left to right. Each node adds up its two operators; the dashed lines "
-    "are concatenated to the output.",
-  )
-
-
 def learning_section(run: records.Run) -> str:
   """Returns losses and accuracies against epochs."""
   figures = []
   for what, form in (("loss", "{:.3g}"), ("accuracy", PERCENT)):
     curves = []
     for name, word, colour in (
-      (f"train_{what}", "training", _BLUE),
-      (f"valid_{what}", "validation", _ORANGE),
-      (f"test_{what}", "test", _GREEN),
+      (f"train_{what}", "training", BLUE),
+      (f"valid_{what}", "validation", ORANGE),
+      (f"test_{what}", "test", GREEN),
     ):
       steps = records.points(run, name, "step")
       if len(steps) > 1:
@@ -182,9 +116,9 @@ def collapse_section(run: records.Run) -> str:
   """Returns the paper's figure 1 and the history of the genotype."""
   curves = []
   for name, found, colour in (
-    ("none", records.none_weights(run), _RED),
-    ("skips", records.skip_shares(run), _GREEN),
-    ("accuracy", records.curve(run, "valid_accuracy"), _BLUE),
+    ("none", records.none_weights(run), RED),
+    ("skips", records.skip_shares(run), GREEN),
+    ("accuracy", records.curve(run, "valid_accuracy"), BLUE),
   ):
     if found:
       curves.append(draw.Curve(name, *zip(*found, strict=True), colour))
@@ -209,54 +143,13 @@ def collapse_section(run: records.Run) -> str:
   )
 
 
-def weights_section(run: records.Run) -> str:
-  """Returns the heat maps of the arch weights."""
-  figures = []
-  for cell in dict.fromkeys(c for line in run.arch for c in line["weights"]):
-    try:
-      panels = _heat(run, cell)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-      figures.append(page.absent(f"{cell}: unreadable weights ({error})"))
-      continue
-    if panels:
-      title = {"normal": "Normal cell", "reduce": "Reduction cell"}
-      figures.append(page.figure(title.get(cell, cell), panels, wide=True))
-  return page.section(
-    "Architecture weights",
-    "".join(figures) or page.absent("no arch.jsonl, so no weights"),
-    "One panel an edge (source → target), one row an operator, epochs from "
-    "left to right. Dots mark the operators that the genotype keeps. A scale "
-    "that does not begin at 0 magnifies weights that have hardly moved.",
-  )
-
-
-def _heat(run: records.Run, cell: str) -> str:
-  """Returns the heat maps of one cell; operators may vanish on the way."""
-  import numpy as np
-
-  lines = [line for line in run.arch if line["weights"].get(cell)]
-  ops = list(dict.fromkeys(op for line in lines for op in line["ops"]))
-  weights: dict[tuple[int, int], Any] = {}
-  for t, line in enumerate(lines):
-    for edge, row in zip(line["edges"], line["weights"][cell], strict=True):
-      empty = np.full((len(ops), len(lines)), np.nan)
-      values = weights.setdefault((int(edge[0]), int(edge[1])), empty)
-      for op, value in zip(line["ops"], row, strict=True):
-        values[ops.index(op), t] = np.nan if value is None else value
-  pairs = getattr(run.genotype, cell, None) or ()
-  kept = [(op, source, i // 2 + 2) for i, (op, source) in enumerate(pairs)]
-  kept = [item for item in kept if item[0] in ops]
-  epochs = [line.get("epoch", t) for t, line in enumerate(lines)]
-  return draw.heat_svg(f"{cell} weights", ops, epochs, weights, kept)
-
-
 def terms_section(run: records.Run) -> str:
   """Returns the norms of the hypergradient's terms, and its cosine."""
   figures = []
   terms = []
   for name, word, colour in (
-    ("first_order_norm", "first order", _BLUE),
-    ("second_order_norm", "second order", _ORANGE),
+    ("first_order_norm", "first order", BLUE),
+    ("second_order_norm", "second order", ORANGE),
   ):
     if found := [(x, y) for x, y in records.curve(run, name) if y > 0]:
       terms.append(draw.Curve(word, *zip(*found, strict=True), colour))
@@ -264,7 +157,7 @@ def terms_section(run: records.Run) -> str:
     svg = draw.lines_svg("hypergradient norms", terms, "{:.3g}", log=True)
     figures.append(page.figure("Norms of the two terms", svg))
   if found := records.points(run, "cosine_implicit"):
-    line = draw.Curve("cosine", *zip(*found, strict=True), _GREEN)
+    line = draw.Curve("cosine", *zip(*found, strict=True), GREEN)
     svg = draw.lines_svg("cosine", [line], "{:.2f}", (-1.05, 1.05))
     figures.append(page.figure("Cosine to the implicit gradient", svg))
   if not figures:

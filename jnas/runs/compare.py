@@ -1,0 +1,314 @@
+"""Comparison of searches: several config files, several seeds, one data set.
+
+Each of `compare.configs` is searched with `compare.seeds` seeds, from `seed`
+on, one after the other, in WORKDIR/<config file>_<argument>/seed<k>. The runs
+are ordinary runs of task search.
+
+Config files name their own data and lengths. What the comparison itself says
+of `data.*`, `log.*`, `train.length`, `train.batch`, `space.cells`,
+`space.width` and `space.table` replaces theirs, field by field, where it is
+not the default of `jnas.config.base()`; so one --config.data.path=... reaches
+all runs. Other fields belong into the config files; set for the comparison
+they are refused.
+
+A comparison that was interrupted goes on: runs that have ended are not run
+again, the one that was cut short continues from its checkpoint. Config files
+and seeds may be added to a comparison that has ended.
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+import pathlib
+import statistics
+from typing import Any
+
+import jax
+import ml_collections
+
+from jnas.runs import build, comparison, records, report, search, session
+from jnas.runs.entries import Entry, entries, imposed
+from jnas.runtime.writer import Writer
+
+# By the folder of the search: what its result.json holds.
+Results = Mapping[str, Mapping[str, Any]]
+
+_CHOOSE_BY = "valid_accuracy"
+
+
+def run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Runs all searches, and returns what comparison.json holds.
+
+  A search that fails, for instance because a metric became NaN, does not stop
+  the others; it is told when they have ended. comparison.json and the report
+  are written after each search, of those that have ended so far.
+
+  Args:
+    config: of task "compare".
+    workdir: where everything is written.
+
+  Raises:
+    ValueError: some config file or its data do not fit, the directory belongs
+      to other runs, or some search has failed.
+    SystemExit: with status 143, when SIGTERM or Ctrl-C stopped a search.
+  """
+  todo = entries(config)
+  _check_workdirs(config, workdir, todo)
+  results = {
+    entry.folder: result
+    for entry in todo
+    if (result := _finished(workdir / entry.folder)) is not None
+  }
+  pending = [entry for entry in todo if entry.folder not in results]
+  _check_data(pending)
+  primary = jax.process_index() == 0
+  say = print if primary else lambda *_: None
+  # The lock of a run, taken for all runs: two processes of one comparison
+  # would otherwise take searches from each other.
+  with session.alone(workdir, primary):
+    if primary:
+      _put(workdir, "config.json", config.to_dict())
+      if pending:
+        (workdir / "result.json").unlink(missing_ok=True)
+    say(_opening(config, todo, pending))
+    failed: dict[str, str] = {}
+    for entry in pending:
+      try:
+        found = search.run(entry.config, workdir / entry.folder)
+        results[entry.folder] = found
+      except ValueError as error:
+        failed[entry.folder] = str(error)
+      say(_line(entry.folder, results, failed, len(todo)))
+      if primary:
+        _write(workdir, todo, results, failed)
+    compared = summarise(todo, results, failed)
+    if primary:
+      _write(workdir, todo, results, failed)
+      if not failed:
+        _put(workdir, "result.json", _result(compared))
+    if results:
+      say(comparison.text(compared))
+    say(f"report: {workdir / 'report.html'}")
+  if failed:
+    lines = "".join(f"\n  - {name}: {why}" for name, why in failed.items())
+    raise ValueError(f"{len(failed)} of {len(todo)} searches failed:{lines}")
+  return compared
+
+
+def summarise(
+  todo: Sequence[Entry], results: Results, failed: Mapping[str, str]
+) -> dict[str, Any]:
+  """Returns the content of comparison.json.
+
+  Args:
+    todo: all searches of the comparison.
+    results: of those that have ended.
+    failed: folder -> message.
+
+  Returns:
+    {"task", "data", "planned", "failed": {folder: message}, "algorithms"}, the
+    last by name in the order of the comparison: {"config", "runs": [{"seed",
+    "folder", "result"}], "numbers": see `numbers`, "chosen": see `choose`}.
+    An algorithm of which no search has ended is left out.
+  """
+  algorithms = {}
+  for name, spec in dict.fromkeys((e.name, e.spec) for e in todo):
+    runs = [
+      {
+        "seed": entry.config.seed,
+        "folder": entry.folder,
+        "result": dict(results[entry.folder]),
+      }
+      for entry in todo
+      if entry.name == name and entry.folder in results
+    ]
+    if runs:
+      algorithms[name] = {
+        "config": spec,
+        "runs": runs,
+        "numbers": numbers([one["result"] for one in runs]),
+        "chosen": choose(runs),
+      }
+  return {
+    "task": "compare",
+    "data": todo[0].config.data.name,
+    "planned": len(todo),
+    "failed": dict(failed),
+    "algorithms": algorithms,
+  }
+
+
+def numbers(
+  results: Sequence[Mapping[str, Any]],
+) -> dict[str, dict[str, float | None]]:
+  """Returns mean, sd, min and max of each number that all results have.
+
+  sd is the standard deviation of a sample (n - 1), None of a single result.
+
+  >>> numbers([{"a": 1.0, "b": 2}, {"a": 3.0, "c": 0}])["a"]["mean"]
+  2.0
+  """
+  found = {}
+  for name in results[0]:
+    values = [result.get(name) for result in results]
+    if all(records.is_number(value) for value in values):
+      found[name] = {
+        "mean": statistics.fmean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "min": min(values),
+        "max": max(values),
+      }
+  return found
+
+
+def choose(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+  """Returns seed, folder and genotype of the best run by valid_accuracy.
+
+  So GDAS and DARTS choose among four searches. Of equals it is the first; None
+  if no run has a valid_accuracy.
+  """
+  known = [
+    one for one in runs if records.is_number(one["result"].get(_CHOOSE_BY))
+  ]
+  if not known:
+    return None
+  best = max(known, key=lambda one: one["result"][_CHOOSE_BY])
+  place = {name: best[name] for name in ("seed", "folder")}
+  return place | {
+    name: best["result"][name]
+    for name in (_CHOOSE_BY, "true_accuracy", "genotype")
+    if name in best["result"]
+  }
+
+
+def _result(compared: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what result.json holds: the comparison without its runs."""
+  algorithms = compared["algorithms"]
+  return {
+    "task": "compare",
+    "data": compared["data"],
+    "seconds": sum(
+      one["result"].get("seconds", 0.0)
+      for found in algorithms.values()
+      for one in found["runs"]
+    ),
+    "algorithms": {
+      name: {
+        "runs": len(found["runs"]),
+        **found["numbers"],
+        "chosen": found["chosen"],
+      }
+      for name, found in algorithms.items()
+    },
+  }
+
+
+# Before the first search.
+
+
+def _check_workdirs(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  todo: Sequence[Entry],
+) -> None:
+  """Returns if all searches may run in their folders, raises ValueError."""
+  # What another comparison has left does no harm: each run is checked below.
+  if _read(workdir / "config.json").get("task") != config.task:
+    session.check_workdir(config, workdir)
+  problems: dict[str, list[str]] = {}
+  for entry in todo:
+    try:
+      session.check_workdir(entry.config, workdir / entry.folder)
+    except ValueError as error:
+      # Runs that differ in the same way are told of once.
+      folder = str(workdir / entry.folder)
+      problems.setdefault(str(error).replace(folder, "\0"), []).append(folder)
+  if problems:
+    raise ValueError(
+      "\n".join(
+        message.replace("\0", folders[0])
+        + f"\nThe same holds for {', '.join(folders[1:])}." * (len(folders) > 1)
+        for message, folders in problems.items()
+      )
+    )
+
+
+def _check_data(pending: Sequence[Entry]) -> None:
+  """Returns if the data of all searches can be had, raises ValueError."""
+  seen = {}
+  for entry in pending:
+    data = entry.config.data
+    seen[data.name, data.path, data.limit] = entry.config
+  problems = []
+  for config in seen.values():
+    try:
+      build.load(config)
+    except (ValueError, FileNotFoundError) as error:
+      problems.append(str(error))
+  if problems:
+    raise ValueError("\n".join(problems))
+
+
+def _finished(folder: pathlib.Path) -> dict[str, Any] | None:
+  """Returns the result of a search that has ended, None if it must run."""
+  # Several hosts must agree, and may not see the same files: a search that has
+  # ended goes through all its steps in no time.
+  if jax.process_count() > 1 or not (folder / "report.html").exists():
+    return None
+  result = _read(folder / "result.json")
+  return result if result.get("task") == "search" else None
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the object in a JSON file; empty if there is none."""
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
+# What is told and written.
+
+
+def _opening(
+  config: ml_collections.ConfigDict,
+  todo: Sequence[Entry],
+  pending: Sequence[Entry],
+) -> str:
+  names = list(dict.fromkeys(entry.name for entry in todo))
+  lines = [f"comparing {', '.join(names)}: {len(todo)} searches"]
+  if done := len(todo) - len(pending):
+    lines[0] += f", of which {done} have ended"
+  if changes := imposed(config):
+    told = ", ".join(f"{name}={value}" for name, value in changes.items())
+    lines.append(f"for all of them: {told}")
+  return "\n".join(lines)
+
+
+def _line(
+  folder: str, results: Results, failed: Mapping[str, str], planned: int
+) -> str:
+  if folder in failed:
+    told = f"failed: {failed[folder].splitlines()[0]}"
+  else:
+    told = ", ".join(comparison.facts(results[folder]))
+  return f"[{len(results) + len(failed)} of {planned}] {folder}: {told}"
+
+
+def _write(
+  workdir: pathlib.Path,
+  todo: Sequence[Entry],
+  results: Results,
+  failed: Mapping[str, str],
+) -> None:
+  _put(workdir, "comparison.json", summarise(todo, results, failed))
+  report.write([workdir], workdir / "report.html")
+
+
+def _put(
+  workdir: pathlib.Path, name: str, record: Mapping[str, Any]
+) -> None:
+  with Writer(workdir) as writer:
+    writer.put(name, record)

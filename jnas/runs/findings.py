@@ -1,0 +1,245 @@
+"""Sections of the report on one run, as HTML: what it found."""
+
+from collections.abc import Sequence
+import re
+import shlex
+from typing import Any
+
+from jnas import genotype as genotype_lib
+from jnas.runs import draw, layout, page, records, sections
+
+_MOST_CELLS = 4  # whose weights are drawn: each is a large picture
+
+
+def genotype_section(run: records.Run) -> str:
+  """Returns the genotype as text, and how to train it."""
+  g = run.genotype
+  if g is None:
+    return page.section("Genotype", page.absent("no genotype was written yet"))
+  body = page.code(_broken(genotype_lib.format_text(g)))
+  if run.task != "retrain":
+    body += "<h3>To train it from scratch</h3>"
+    body += page.code(_retrain_command(run))
+  words = (
+    "Pairs are (operator, input): inputs 0 and 1 are the two cells before, 2 "
+    "and up the nodes of the cell."
+  )
+  if isinstance(g, genotype_lib.StackGenotype):
+    words = f"A list of pairs for each layer. {words}"
+  elif isinstance(g, genotype_lib.NasBench201Genotype):
+    words = (
+      "As NAS-Bench-201 writes it, operator~input: the pairs of node 1, then "
+      "of 2, then of 3, the output. Input 0 is the input of the cell."
+    )
+  elif isinstance(g, genotype_lib.RecurrentGenotype):
+    words = (
+      "Pairs are (operator, input): input 0 is the initial state, 1 and up are "
+      "the nodes of the cell."
+    )
+  note = f"One click selects all of it. {words}"
+  return page.section("Genotype", body, note)
+
+
+def _broken(text: str) -> str:
+  """Returns the text form on several lines: two pairs or one cell a line."""
+  if not text.startswith("Genotype("):
+    return text
+  if text.startswith("Genotype(cells="):
+    text = text.replace("], [", "],\n         [")
+    text = text.replace(", concat=", ",\n  concat=")
+    return text.replace("Genotype(", "Genotype(\n  ", 1)
+  for name in ("normal_concat", "reduce", "reduce_concat", "concat"):
+    text = text.replace(f", {name}=", f",\n  {name}=")
+  text = text.replace("Genotype(", "Genotype(\n  ", 1)
+  lines = []
+  for line in text.splitlines():
+    margin = "\n" + " " * (line.find("[(") + 1)
+    pair = r"\('\w+', \d+\)"
+    lines.append(re.sub(rf"({pair}, {pair},) (?=\()", rf"\1{margin}", line))
+  return "\n".join(lines)
+
+
+def _retrain_command(run: records.Run) -> str:
+  small = ":quick" if sections.data(run) == "digits" else ""
+  flags = [
+    ("retrain.genotype", str(run.path)),
+    ("data.name", sections.data(run)),
+  ]
+  if path := records.get(run.config, "data.path"):
+    flags.append(("data.path", str(path)))
+  if not isinstance(run.genotype, genotype_lib.Genotype):
+    # A stack of independent cells is as deep as it was searched.
+    flags.append(("space.cells", str(records.get(run.config, "space.cells"))))
+  parts = [f"--config.{name}={shlex.quote(value)}" for name, value in flags]
+  command = [f"python -m jnas.main --config=configs/retrain.py{small}", *parts]
+  return " \\\n  ".join(command)
+
+
+def cells(run: records.Run) -> str:
+  """Returns the drawings of the cells, with their legend."""
+  if run.genotype is None:
+    return page.absent("no genotype, so no cells")
+  cells = layout.cells(run.genotype)
+  ops = [
+    box.kind
+    for arguments in cells.values()
+    for box in layout.layout(*arguments).boxes
+    if box.kind not in ("port", "node")
+  ]
+  families = dict.fromkeys(draw.family(op) for op in ops)
+  legend = [(draw.FAMILIES[name], name) for name in families]
+  if any(concat for *_, concat in cells.values()):
+    legend.append(("", "concatenation"))
+  figures = [
+    page.figure(title, draw.cell_svg(title, arguments), wide=True)
+    for title, arguments in cells.items()
+  ]
+  # A stack may have as many cells as layers: side by side, where there is room.
+  stack = isinstance(run.genotype, genotype_lib.StackGenotype)
+  body = page.grid(figures) if stack else "".join(figures)
+  return page.legend(legend) + body
+
+
+def cells_section(run: records.Run) -> str:
+  """Returns the section on the cells."""
+  note = (
+    "From left to right. Each node adds up its two operators; the dashed lines "
+    "are concatenated to the output."
+  )
+  if isinstance(run.genotype, genotype_lib.NasBench201Genotype):
+    note = (
+      "From left to right: 0 is the input and 3 the output. Each node adds up "
+      "its operators; none, which gives nothing, is left out."
+    )
+  elif isinstance(run.genotype, genotype_lib.RecurrentGenotype):
+    note = (
+      "From left to right. Each node has one operator; the dashed lines are "
+      "averaged to the new state."
+    )
+  return page.section("Cells", cells(run), note)
+
+
+def weights_section(run: records.Run) -> str:
+  """Returns the heat maps of the arch weights."""
+  names = list(dict.fromkeys(c for line in run.arch for c in line["weights"]))
+  drawn, normal = names, genotype_lib.normal_names(names)
+  if len(names) > _MOST_CELLS:
+    others = [name for name in names if name not in normal]
+    some = (others[: _MOST_CELLS // 2] + normal)[:_MOST_CELLS]
+    drawn = [name for name in names if name in some]
+  figures = []
+  for cell in drawn:
+    try:
+      panels = _heat(run, cell)
+    except (
+      *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+    ) as error:
+      figures.append(page.absent(f"{cell}: unreadable weights ({error})"))
+      continue
+    figures.append(page.figure(_title(cell, normal), panels, wide=True))
+  if len(drawn) < len(names):
+    figures.append(
+      page.absent(
+        f"{len(names)} cells have weights, {len(drawn)} are drawn; arch.jsonl "
+        "has them all"
+      )
+    )
+  return page.section(
+    "Architecture weights",
+    "".join(figures) or page.absent("no arch.jsonl, so no weights"),
+    "One panel an edge (source → target), one row an operator, epochs from "
+    "left to right; grey where the operator is no longer there. Dots mark the "
+    "operators that the genotype keeps. A scale that does not begin at 0 "
+    "magnifies weights that have hardly moved.",
+  )
+
+
+def _title(cell: str, normal: Sequence[str]) -> str:
+  known = {"normal": "Normal cell", "reduce": "Reduction cell"}
+  known |= {"recurrent": "Recurrent cell", "cell": "Cell"}
+  if re.fullmatch(r"cell\d+", cell):
+    kind = "normal" if cell in normal else "reduction"
+    return f"Layer {cell.removeprefix('cell')} ({kind})"
+  return known.get(cell, cell)
+
+
+def _heat(run: records.Run, cell: str) -> str:
+  """Returns the heat maps of one cell; operators and edges may vanish."""
+  import numpy as np
+
+  lines = [line for line in run.arch if cell in line["weights"]]
+  ops = list(dict.fromkeys(op for line in lines for op in line["ops"]))
+  weights: dict[tuple[int, int], Any] = {}
+  for t, line in enumerate(lines):
+    edges = line.get("edges_of", {}).get(cell, line.get("edges"))
+    for edge, row in zip(edges, line["weights"][cell], strict=True):
+      empty = np.full((len(ops), len(lines)), np.nan)
+      values = weights.setdefault((int(edge[0]), int(edge[1])), empty)
+      for op, value in zip(line["ops"], row, strict=True):
+        values[ops.index(op), t] = np.nan if value is None else value
+  if not weights:
+    raise ValueError("there are none")
+  found = genotype_lib.chosen(run.genotype) if run.genotype else {}
+  kept = [item for item in found.get(cell, ()) if item[0] in ops]
+  epochs = [line.get("epoch", t) for t, line in enumerate(lines)]
+  # Nodes are called as in the drawing of the cell.
+  inputs = {"cell": (), "recurrent": ("x, h",)}.get(cell, ("c k−2", "c k−1"))
+  return draw.heat_svg(f"{cell} weights", ops, epochs, weights, kept, inputs)
+
+
+def truth_section(run: records.Run) -> str:
+  """Returns the benchmark's accuracy of each epoch's genotype, if known."""
+  found = records.points(run, "true_accuracy", "epoch")
+  if not found:
+    return ""
+  levels = {
+    f"{name} of all": run.benchmark[name]
+    for name in ("best", "mean")
+    if records.is_number(run.benchmark.get(name))
+  }
+  published = run.benchmark.get("published")
+  if isinstance(published, dict):
+    values = published.items()
+    levels |= {str(k): v for k, v in values if records.is_number(v)}
+  curve = draw.Curve("this run", *zip(*found, strict=True), sections.BLUE)
+  svg = draw.lines_svg("true accuracy", [curve], "{:.2%}", levels=levels)
+  name = str(run.benchmark.get("name", "the benchmark of the search space"))
+  return page.section(
+    "True accuracy",
+    page.figure(name, svg, wide=True),
+    "Test accuracy of each epoch's genotype when trained from scratch, looked "
+    "up: the search does not see it. Dashed: the best and the mean of all "
+    "cells of the space, and what was published for other algorithms.",
+  )
+
+
+def skips_section(run: records.Run) -> str:
+  """Returns the genotypes by their number of skip connections, if recorded."""
+  if not run.restricted:
+    return ""
+  rows, texts = [], []
+  for found in run.restricted:
+    text = genotype_lib.format_text(found.genotype)
+    mark = ", chosen" if found.chosen else ""
+    rows.append(
+      (f"at most {found.skips:g}{mark}", _normal_cell(found.genotype))
+    )
+    texts.append(f"# at most {found.skips:g}{mark}\n{text}")
+  texts = page.folded("All of them as text", "\n".join(texts))
+  body = page.figure("Normal cell, node by node", page.table(rows) + texts)
+  return page.section(
+    "Skip connections",
+    body,
+    "What the search finds if the normal cell may have no more than so many "
+    "skip connections: weaker ones are taken out, and what comes next moves "
+    "up. In brackets the inputs, as in the text form.",
+  )
+
+
+def _normal_cell(g: genotype_lib.AnyGenotype) -> str:
+  """Returns the operators of the first normal cell, by node."""
+  cells = genotype_lib.chosen(g)
+  nodes: dict[int, list[str]] = {}
+  for op, source, node in cells[genotype_lib.normal_names(list(cells))[0]]:
+    nodes.setdefault(node, []).append(f"{layout.label(op)} ({source})")
+  return " | ".join(", ".join(pairs) for pairs in nodes.values())
