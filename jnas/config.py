@@ -332,10 +332,11 @@ def _stage_problems(flat: dict[str, Any]) -> list[str]:
   if flat["algo.name"] != "pdarts":
     return []
   problems = []
-  if flat["space.name"] not in _OPERATORS or not flat["space.shared"]:
+  shared = flat["space.shared"] and not flat["space.fixed_reduction"]
+  if flat["space.name"] not in _OPERATORS or not shared:
     problems.append(
-      "algo.name: pdarts searches shared cells of s1, s2 or s3; set space.name "
-      "and space.shared"
+      "algo.name: pdarts searches shared normal and reduction cells of s1, s2 "
+      "or s3; set space.name and space.shared, not space.fixed_reduction"
     )
     return problems
   names = ("cells", "operators", "skip_rates")

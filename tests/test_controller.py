@@ -351,6 +351,8 @@ def test_a_space_of_twenty_independent_cells_gives_a_genotype_of_twenty():
   assert genotype_lib.parse(text) == genotype
   derived = spec_lib.derived(genotype, cells=20, width=4, classes=10)
   assert derived.layers == spec.layers
+  for name, pairs in zip(names, genotype.cells, strict=True):
+    assert derived.cell(name).kept == tuple((op,) for op, _ in pairs)
   network = cnn.Network(derived)
   (logits, _), variables = jax.eval_shape(
     functools.partial(network.init_with_output, train=False),

@@ -81,15 +81,15 @@ def test_the_first_architecture_has_the_published_count():
 def test_the_genotype_is_the_strongest_operator_of_each_edge():
   spec = spec_lib.nas_bench_201(cells=1, width=4, classes=2)
   weights = np.zeros((6, 5), np.float32)
-  weights[0] = [0.5, 0.1, 0.2, 0.1, 0.1]  # `none` is an operator like others
-  weights[1] = [0.1, 0.3, 0.3, 0.2, 0.1]  # a tie: the lower operator
-  weights[2] = [0.2, 0.2, 0.2, 0.2, 0.2]  # `none` in a tie is the lowest
+  weights[0] = [0.1, 0.3, 0.3, 0.2, 0.1]  # a tie: the lower operator
+  weights[1] = [0.5, 0.1, 0.2, 0.1, 0.1]  # `none` is an operator like others
+  weights[2] = [0.1, 0.1, 0.4, 0.4, 0.0]
   weights[3] = [0.0, 0.1, 0.2, 0.3, 0.4]
   weights[4] = [0.1, 0.1, 0.1, 0.6, 0.1]
-  weights[5] = [0.1, 0.6, 0.1, 0.1, 0.1]
+  weights[5] = [0.2, 0.2, 0.2, 0.2, 0.2]  # `none` in a tie is the lowest
   expected = (
-    "|none~0|+|skip_connect~0|none~1|+"
-    "|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
+    "|skip_connect~0|+|none~0|nor_conv_1x1~1|+"
+    "|avg_pool_3x3~0|nor_conv_3x3~1|none~2|"
   )
   genotype = base.genotype_of(spec, {"cell": weights})
   assert genotype_lib.format_text(genotype) == expected
@@ -103,8 +103,8 @@ def test_the_genotype_is_the_strongest_operator_of_each_edge():
   cell = spec_lib.derived(genotype, cells=1, width=4, classes=2).cell("cell")
   assert cell.edges == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
   assert cell.kept == (
-    (), ("skip_connect",), (),
-    ("avg_pool_3x3",), ("nor_conv_3x3",), ("skip_connect",),
+    ("skip_connect",), (), ("nor_conv_1x1",),
+    ("avg_pool_3x3",), ("nor_conv_3x3",), (),
   )
 
 

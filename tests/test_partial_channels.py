@@ -125,7 +125,7 @@ def test_the_gradient_of_that_maximum_survives_being_computed_twice():
 
 @pytest.mark.parametrize(
   "parts,stride,size",
-  [(2, 1, (3, 4)), (4, 1, (4, 3)), (2, 2, (4, 6)), (4, 2, (5, 3))],
+  [(2, 1, (3, 4)), (2, 2, (4, 6)), (4, 2, (5, 3))],
 )
 def test_operators_see_the_first_channels_and_the_rest_passes_by(
   parts, stride, size, x64
@@ -167,8 +167,13 @@ def test_without_weights_what_passes_by_counts_once(x64):
   module = Fan(NAMES, (NAMES[1:],), 1, True, partial=4)
   learnt, stats = leaves_of(module)
   x, ones = normal(2, 4, 4, C), jnp.ones((1, len(NAMES)))
-  (got,), _ = module(x, learnt | stats)
-  (expected,) = plain_fan(module, learnt, x, ones, jnp.ones(1))
+
+  @jax.jit
+  def both(x):
+    (y,), _ = module(x, learnt | stats)
+    return y, *plain_fan(module, learnt, x, ones, jnp.ones(1))
+
+  got, expected = both(x)
   np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
@@ -177,7 +182,7 @@ def test_dropout_is_for_operators_and_not_for_what_passes_by(x64):
   learnt, stats = leaves_of(module)
   x, weights = normal(2, 4, 4, C), normal(1, len(NAMES), seed=1)
   drop = jnp.zeros((2, 1, len(NAMES)))
-  (got,), _ = module(x, learnt | stats, weights, drop)
+  got = jax.jit(lambda x: module(x, learnt | stats, weights, drop)[0][0])(x)
   nothing = jnp.zeros((2, 4, 4, C // 4))
   expected = plain_edge(nothing, x, weights.sum(), 4, 1)
   # The identity of stride one is no exception here: its factor is given.
@@ -226,7 +231,7 @@ def uneven():
 
 @pytest.mark.parametrize(
   "cell,parts,reduction",
-  [(full(NAMES, 1), 4, False), (full(POOLS, 2), 2, True), (uneven(), 4, True)],
+  [(full(POOLS, 2), 4, False), (full(NAMES, 1), 2, True), (uneven(), 4, True)],
   ids=["normal", "reduce", "uneven"],
 )
 def test_a_cell_with_and_without_a_loop_is_that_of_pcdarts(

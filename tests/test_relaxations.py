@@ -56,9 +56,6 @@ def pulled_back(logits, mask, g, tau, cotangent):
   return np.array(rows)
 
 
-# GDAS.
-
-
 @MASKS
 @pytest.mark.parametrize("tau", [0.1, 10.0])
 def test_a_draw_is_one_hot_at_the_largest_of_logits_and_noise(mask, tau, x64):
@@ -141,6 +138,7 @@ def test_draws_are_as_frequent_as_the_softmax_says_at_any_temperature(
 
   cold, warm = draws(0.05), draws(20.0)
   np.testing.assert_array_equal(cold, warm)
+  assert set(np.unique(warm)) == {0, 1}
   p = probabilities(LOGITS, mask)
   sigma = np.sqrt(p * (1 - p) / count)
   assert (abs(np.asarray(cold).mean(0) - p) <= 4 * sigma + 1e-12).all()

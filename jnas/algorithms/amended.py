@@ -46,8 +46,8 @@ def edge_search(
   """The first of two stages: which two edges enter each node (equation 16).
 
   Beside alpha every cell has a logit for each pair of edges into one node. An
-  edge weighs what the pairs weigh that it is part of. The genotype is that of
-  the pairs and operators that are strongest so far.
+  edge weighs what the pairs weigh that it is part of. The genotype on the
+  way is DARTS's of these weights; the second stage gets `select_edges`.
 
   Args:
     spec: the search network, with all edges.
@@ -106,6 +106,9 @@ def select_edges(spec: Spec, arch: Mapping[str, np.ndarray]) -> Spec:
       cell,
       edges=tuple(cell.edges[e] for e in found),
       kept=tuple(cell.kept[e] for e in found),
+      without_none=tuple(
+        i for i, e in enumerate(found) if e in cell.without_none
+      ),
     )
 
   searched = dict(spec.searched)

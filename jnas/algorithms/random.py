@@ -3,9 +3,9 @@ Reproducibility for Neural Architecture Search").
 
 Every step trains the weights of one cell drawn uniformly from what the other
 algorithms can derive; there is nothing to learn about the architecture. Cells
-drawn anew are then compared on held-out data with the shared weights, and the
-best one so far is the result. So it costs what a search costs and is reported
-alike.
+drawn anew are then compared on some held-out data with the shared weights, and
+the best one so far is the result. So it costs less than a search, because no
+step of the architecture is taken, and is reported alike.
 """
 
 import functools

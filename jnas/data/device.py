@@ -95,8 +95,9 @@ def eval_batches(size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns indices int32[K, batch] and weights float32[K, batch].
 
   Every one of `size` examples comes exactly once with weight 1, in order; the
-  last row is filled up with example 0 at weight 0. So one batch shape covers
-  everything: sum weight * loss over all rows and divide by `size`.
+  last row is filled up with the first examples at weight 0, so that its batch
+  statistics are those of examples too. So one batch shape covers everything:
+  sum weight * loss over all rows and divide by `size`.
 
   Raises:
     ValueError: size or batch is below 1.
@@ -107,5 +108,4 @@ def eval_batches(size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         f"and {batch}")
   index = np.arange(-(-size // batch) * batch, dtype=np.int32)
   weight = (index < size).astype(np.float32)
-  return (np.where(index < size, index, 0).reshape(-1, batch),
-          weight.reshape(-1, batch))
+  return (index % size).reshape(-1, batch), weight.reshape(-1, batch)

@@ -212,7 +212,8 @@ def evaluator(
   """A function (state, edge weights or None, split) -> loss and accuracy.
 
   Every example counts once, with running batch statistics or, if
-  `own_statistics`, with those of its batch.
+  `own_statistics`, with those of its batch. A fourth argument leaves it at so
+  many batches.
   """
   whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
   step = parallel.shard_step(
@@ -228,14 +229,15 @@ def evaluator(
     out_specs=whole,
   )
 
-  def evaluate(state, edge_weights, split):
+  def evaluate(state, edge_weights, split, batches=None):
     index, present = device.eval_batches(len(split.x), batch)
+    index, present = index[:batches], present[:batches]
     parts = [
       step(state.weights, state.stats, edge_weights, split, i, p)
       for i, p in zip(index, present, strict=True)
     ]
     parts = jax.device_get(parts)
-    scale = batch / len(split.x)
+    scale = batch / float(present.sum())
     return {
       name: scale * float(np.sum([part[name] for part in parts]))
       for name in ("loss", "accuracy")

@@ -24,6 +24,7 @@ from jnas.training.state import State
 # NAS-Bench-201's own results of search on it, of its table 5 (CIFAR-10 after
 # 200 epochs, test): what a search is compared with.
 PUBLISHED = {"DARTS": 0.543, "GDAS": 0.935}
+CANDIDATE_BATCHES = 10  # on which a random search compares its cells
 
 
 def mixture(
@@ -87,7 +88,8 @@ def best_candidate(
 ) -> base.Arch:
   """The best cell of a random search: the one so far, or a better new one.
 
-  All are measured with the weights as they are now.
+  All are measured with the weights as they are now, on `CANDIDATE_BATCHES`
+  batches: a search's budget is for training.
   """
   stream = keys.stream(problem.config.seed, "candidates", at)
   tried = [state.arch] + [
@@ -95,7 +97,8 @@ def best_candidate(
     for i in range(problem.config.algo.candidates)
   ]
   scores = [
-    measure(state, one, problem.splits[1])["accuracy"] for one in tried
+    measure(state, one, problem.splits[1], CANDIDATE_BATCHES)["accuracy"]
+    for one in tried
   ]
   best = tried[int(np.argmax(scores))]
   return parallel.replicate(best, problem.mesh)
@@ -116,7 +119,9 @@ def build_diagnosis(
   config = problem.config
   estimate = algorithm.estimate
   if config.algo.hypergrad not in ("unrolled", "amended"):
-    estimate = recipe.estimator(config, "amended", "exact")
+    estimate = recipe.estimator(
+      config, "amended", "exact", recipe.written_out(stage.spec)
+    )
   rate, _ = build.schedules(config, stage_clock(problem, stage))
   return implicit_cosine(
     estimate,
@@ -158,6 +163,8 @@ def record_restricted(
   workdir: pathlib.Path,
 ) -> None:
   """Writes the genotype for every number of skip connections."""
+  if jax.process_index() > 0:
+    return
   found = pdarts.restricted(stage.spec, weights)
   with Writer(workdir) as writer:
     writer.put(

@@ -29,7 +29,10 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
   space = config.space
   if space.name == "nas_bench_201":
     return spec_lib.nas_bench_201(
-      cells=space.cells, width=space.width, classes=classes
+      cells=space.cells,
+      width=space.width,
+      classes=classes,
+      partial=space.partial,
     )
   progressive = config.algo.name == "pdarts"
   return spec_lib.supernet(

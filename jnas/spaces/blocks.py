@@ -133,6 +133,7 @@ class Residual(nn.Module):
       init = ops.fan_in_uniform(9 * fan)
       kernel = self.param(f"conv{i}", init, (3, 3, fan, d))
       y = self.norm(name=f"norm{i}")(ops.conv(jax.nn.relu(y), kernel, stride))
-    mean = nn.avg_pool(x, (2, 2), (2, 2), [(0, n % 2) for n in x.shape[1:3]])
+    pads = [(0, n % 2) for n in x.shape[1:3]]
+    mean = nn.avg_pool(x, (2, 2), (2, 2), pads, count_include_pad=False)
     point = self.param("shortcut", ops.fan_in_uniform(c), (1, 1, c, d))
     return y + ops.conv(mean, point)

@@ -140,7 +140,9 @@ class SearchCell(nn.Module):
         self.channels, self.halve_first, norm, name="input0"
       )(s0)
       states[1] = Preprocess(self.channels, False, norm, name="input1")(s1)
-    parts = segments(self.cell, self.reduction, self.loop, self.drawn)
+    # What passes by the operators does so whatever is drawn.
+    drawn = self.drawn and weights is not None and self.partial == 1
+    parts = segments(self.cell, self.reduction, self.loop, drawn)
     owners, leaves = self._leaves(parts)
     moments: dict[str, list[Array]] = {}
     for part in parts:

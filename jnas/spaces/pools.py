@@ -155,9 +155,12 @@ def halve_max(x: Array) -> Array:
   """The maximum over 2 x 2 pixels: [N, ceil(H / 2), ceil(W / 2), C].
 
   Args:
-    x: [N, H, W, C]; an odd size is padded with -inf.
+    x: [N, H, W, C]; an odd size is padded with -inf. Of equal pixels the first
+      has the gradient.
   """
-  n, h, w, c = x.shape
-  pads = ((0, 0), (0, h % 2), (0, w % 2), (0, 0))
+  pads = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
   x = jnp.pad(x, pads, constant_values=-jnp.inf)
-  return x.reshape(n, x.shape[1] // 2, 2, -1, 2, c).max((2, 4))
+  views = [x[:, i::2, j::2] for i in range(2) for j in range(2)]
+  # Not a maximum: its gradient compares x with a maximum that may have been
+  # computed from another rounding of x, and is NaN where none is equal.
+  return functools.reduce(lambda y, z: jnp.where(y >= z, y, z), views)

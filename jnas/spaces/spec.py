@@ -246,19 +246,25 @@ def supernet(
 
 
 def nas_bench_201(
-  *, cells: int, width: int, classes: int, affine: bool = False
+  *,
+  cells: int,
+  width: int,
+  classes: int,
+  affine: bool = False,
+  partial: int = 1,
 ) -> Spec:
   """The search network of NAS-Bench-201 (Dong & Yang 2020, section 2.1).
 
-  Three stages of equal cells at C, 2 C and 4 C channels, a residual block of
-  stride two between them. The cell has one input, three nodes and all six
-  edges between them; its last node is its output.
+  Three stages of equal cells at C, 2 C and 4 C channels, residual blocks of
+  stride two between them. A cell has one input, three nodes, the last of which
+  is its output, and all six edges.
 
   Args:
     cells: N, the cells of a stage; 5 in the benchmark.
     width: C; 16 in the benchmark.
     classes: number of classes.
     affine: whether the normalisations inside cells have a scale and a shift.
+    partial: K of partial channels.
   """
   edges = tuple((j, i) for i in range(1, 4) for j in range(i))
   cell = Cell(
@@ -278,6 +284,7 @@ def nas_bench_201(
     stem=1,
     affine=affine,
     pool_norm=False,
+    partial=partial,
     head_norm=True,
   )
 
@@ -307,9 +314,13 @@ def derived(
       cells=cells, width=width, classes=classes, affine=True
     )
     pairs = [pair for node in genotype.nodes for pair in node]
-    cell = dataclasses.replace(
-      spec.cell("cell"), kept=tuple(_only(op) for op, _ in pairs)
-    )
+    cell = spec.cell("cell")
+    fed, kept = {0}, []
+    for (op, source), (_, target) in zip(pairs, cell.edges, strict=True):
+      # What leaves a node that nothing enters is a constant: left out.
+      kept.append(_only(op) if source in fed else ())
+      fed |= {target} if kept[-1] else set()
+    cell = dataclasses.replace(cell, kept=tuple(kept))
     return dataclasses.replace(
       spec, cells=(("cell", cell), spec.cells[1]), auxiliary=auxiliary
     )
