@@ -246,12 +246,7 @@ def supernet(
 
 
 def nas_bench_201(
-  *,
-  cells: int,
-  width: int,
-  classes: int,
-  affine: bool = False,
-  partial: int = 1,
+  *, cells: int, width: int, classes: int, affine: bool = False, partial: int = 1
 ) -> Spec:
   """The search network of NAS-Bench-201 (Dong & Yang 2020, section 2.1).
 
