@@ -179,8 +179,7 @@ def reductions(cells: int) -> tuple[int, int]:
 def stack(cells: int, shared: bool = True) -> tuple[Layer, ...]:
   """The DARTS stack: `cells` layers, reductions at one and two thirds.
 
-  A stack of fewer than three cells has its reductions where the rule puts
-  them, which for one cell means a single reduction.
+  One cell alone is a reduction, as the rule has it.
 
   Args:
     cells: depth.
@@ -246,7 +245,12 @@ def supernet(
 
 
 def nas_bench_201(
-  *, cells: int, width: int, classes: int, affine: bool = False, partial: int = 1
+  *,
+  cells: int,
+  width: int,
+  classes: int,
+  affine: bool = False,
+  partial: int = 1,
 ) -> Spec:
   """The search network of NAS-Bench-201 (Dong & Yang 2020, section 2.1).
 
