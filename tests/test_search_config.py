@@ -1,0 +1,104 @@
+"""What of a search's configuration does not go together, and what it means."""
+
+import pytest
+
+from jnas import config as config_lib
+from jnas import genotype as genotype_lib
+from jnas.runs import recipe
+from jnas.spaces import spec as spec_lib
+from jnas.spaces.spec import Block
+
+
+def config_of(**fields):
+  config = config_lib.base()
+  config.update_from_flattened_dict(
+    {name.replace("__", "."): value for name, value in fields.items()}
+  )
+  return config
+
+
+@pytest.mark.parametrize(
+  "fields,message",
+  [
+    ({"space__partial": 3}, "space.partial: must divide space.width"),
+    (
+      {"algo__name": "gdas", "space__edges": "searched"},
+      "searched goes with algo.name darts and amended, not with gdas",
+    ),
+    (
+      {"space__name": "nas_bench_201", "space__edges": "fixed"},
+      "nas_bench_201 has all edges",
+    ),
+    (
+      {"space__name": "nas_bench_201", "space__shared": False},
+      "nas_bench_201 is one shared cell",
+    ),
+    (
+      {"space__name": "nas_bench_201", "train__auxiliary": 0.4},
+      "nas_bench_201 has no auxiliary head",
+    ),
+    ({"space__table": "t.csv"}, "has the cells of nas_bench_201, not of s1"),
+    (
+      {"space__fixed_reduction": True, "space__shared": False},
+      "space.fixed_reduction: needs space.shared",
+    ),
+    (
+      {"space__edges": "searched", "space__nodes": 1},
+      "searched edges need 2 or more",
+    ),
+    (
+      {"algo__name": "pdarts", "pdarts__cells": (3, 4)},
+      "one entry a stage each",
+    ),
+    (
+      {"algo__name": "pdarts", "pdarts__operators": (8, 9, 3)},
+      "falls from 8, all of s1, to 2 or more",
+    ),
+    (
+      {"algo__name": "pdarts", "pdarts__cells": (2, 4, 5)},
+      "whole numbers from 3 on",
+    ),
+    (
+      {"algo__name": "pdarts", "pdarts__skip_rates": (0.0, 0.5, 1.0)},
+      "at least 0 and less than 1 each",
+    ),
+    (
+      {"algo__name": "pdarts", "pdarts__skips": 9},
+      "from 0 to 8, two a node, got 9",
+    ),
+    (
+      {"algo__name": "pdarts", "space__fixed_reduction": True},
+      "not space.fixed_reduction",
+    ),
+  ],
+)
+def test_what_does_not_go_together_is_told(fields, message):
+  with pytest.raises(ValueError, match=message):
+    config_lib.validate(config_of(**fields))
+
+
+def test_the_spec_is_what_the_configuration_says():
+  s2 = recipe.spec(
+    config_of(space__name="s2", space__edges="fixed", space__shared=False), 10
+  )
+  assert len(s2.searched) == 8
+  assert s2.cell("cell0").edges == spec_lib.fixed_edges(4)
+  frc = recipe.spec(config_of(space__fixed_reduction=True), 10)
+  assert frc.cell("reduce") is Block.FIXED_REDUCTION
+  pdarts = recipe.spec(config_of(algo__name="pdarts"), 10)
+  assert len(pdarts.layers) == 5
+  bench = recipe.spec(
+    config_of(space__name="nas_bench_201", space__cells=2, space__partial=4), 10
+  )
+  assert bench.partial == 4 and len(bench.layers) == 3 * 2 + 2
+
+
+def test_a_node_that_nothing_enters_is_left_out_of_a_derived_network():
+  found = genotype_lib.parse(
+    "|none~0|+|nor_conv_1x1~0|skip_connect~1|+"
+    "|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+  )
+  spec = spec_lib.derived(found, cells=1, width=8, classes=10)
+  assert spec.cell("cell").kept == (
+    (), ("nor_conv_1x1",), (), (), (), ("nor_conv_3x3",),
+  )
