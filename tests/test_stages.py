@@ -27,35 +27,32 @@ TINY = {
   "log.keep": 20,
   "log.progress": False,
 }
-SEARCHES = {
-  "pdarts": {
-    "algo.name": "pdarts",
-    "space.nodes": 1,
-    "algo.warmup": "1 steps",
-    "pdarts.cells": (3, 4),
-    "pdarts.operators": (3, 2),
-    "pdarts.skip_rates": (0.0, 0.4),
-    "pdarts.skips": 1,
-  },
-  "edges": {"space.cells": 3, "space.edges": "searched"},
+PDARTS = {
+  "algo.name": "pdarts",
+  "space.nodes": 1,
+  "algo.warmup": "1 steps",
+  "pdarts.cells": (3, 4),
+  "pdarts.operators": (3, 2),
+  "pdarts.skip_rates": (0.0, 0.4),
+  "pdarts.skips": 1,
 }
 BOUNDARY = 4  # step
 
 
-def config_of(name, **more):
+def config_of(**more):
   config = config_lib.base()
-  config.update_from_flattened_dict(TINY | SEARCHES[name] | more)
+  config.update_from_flattened_dict(TINY | PDARTS | more)
   config_lib.validate(config)
   return config
 
 
-@pytest.fixture(scope="module", params=SEARCHES)
-def whole(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
   """A search that nothing interrupted: its config and directory."""
-  config = config_of(request.param)
-  workdir = tmp_path_factory.mktemp("stages") / request.param
+  config = config_of()
+  workdir = tmp_path_factory.mktemp("stages") / "whole"
   search.run(config, workdir)
-  return request.param, config, workdir
+  return config, workdir
 
 
 def cut(workdir: pathlib.Path, copy: pathlib.Path, step: int) -> None:
@@ -68,21 +65,18 @@ def cut(workdir: pathlib.Path, copy: pathlib.Path, step: int) -> None:
       shutil.rmtree(saved)
 
 
-@pytest.mark.parametrize("step", [BOUNDARY, BOUNDARY + 1])
 def test_a_search_killed_at_a_boundary_ends_with_the_same_numbers(
-  whole, step, tmp_path
+  whole, tmp_path
 ):
-  name, config, workdir = whole
-  if name == "edges" and step > BOUNDARY:
-    pytest.skip("one of the two searches is enough")
+  config, workdir = whole
   copy = tmp_path / "cut"
-  cut(workdir, copy, step)
+  cut(workdir, copy, BOUNDARY)
   search.run(config, copy)
   assert_same_run(workdir, copy)
 
 
 def test_the_stages_are_in_the_checkpoints(whole):
-  name, _, workdir = whole
+  _, workdir = whole
   stages = {}
   with checkpoint.Checkpoints(workdir / "checkpoints") as saved:
     for step in range(1, 9):
@@ -92,18 +86,14 @@ def test_the_stages_are_in_the_checkpoints(whole):
   first, second = stages[1].spec, stages[8].spec
   assert (stages[8].start, stages[8].stop) == (4, 8)
   kept = [len(k) for _, cell in second.searched for k in cell.kept]
-  if name == "pdarts":
-    assert (len(first.layers), len(second.layers)) == (3, 4)
-    dropped = [len(cell.without_none) for _, cell in second.searched]
-    # Two of three operators are left: with none one that is computed.
-    assert sum(kept) == len(kept) + sum(dropped)
-  else:
-    assert [len(cell.edges) for _, cell in first.searched] == [5, 5]
-    assert [len(cell.edges) for _, cell in second.searched] == [4, 4]
+  assert (len(first.layers), len(second.layers)) == (3, 4)
+  dropped = [len(cell.without_none) for _, cell in second.searched]
+  # Two of three operators are left: with none one that is computed.
+  assert sum(kept) == len(kept) + sum(dropped)
 
 
 def test_every_stage_starts_anew(whole):
-  name, _, workdir = whole
+  _, workdir = whole
   lines = [
     line for line in records(workdir, "metrics.jsonl") if line["kind"] == "step"
   ]
@@ -111,30 +101,24 @@ def test_every_stage_starts_anew(whole):
   assert rates[:4] == rates[4:] and rates[0] > rates[3]
   # Weights drawn anew know nothing of what was learnt.
   assert lines[4]["train_loss"] > lines[3]["train_loss"]
-  if name == "pdarts":
-    warm = [line["step"] for line in lines if "valid_loss" not in line]
-    assert warm == [1, 5]
-    assert [line["step"] for line in lines if "drop_skip_rate" in line] == [
-      5, 6, 7, 8,
-    ]
+  warm = [line["step"] for line in lines if "valid_loss" not in line]
+  assert warm == [1, 5]
+  dropped = [line["step"] for line in lines if "drop_skip_rate" in line]
+  assert dropped == [5, 6, 7, 8]
 
 
 def test_the_genotype_keeps_to_what_the_stages_left(whole):
-  name, config, workdir = whole
+  config, workdir = whole
   found = genotype_lib.load(workdir)
   skips = sum(op == "skip_connect" for op, _ in found.normal)
-  restricted = workdir / "restricted.json"
-  if name == "edges":
-    assert not restricted.exists()
-    return
   assert skips <= config.pdarts.skips
-  listed = json.loads(restricted.read_text())
+  listed = json.loads((workdir / "restricted.json").read_text())
   assert [entry["skips"] for entry in listed] == [2, 1, 0]
   (chosen,) = [entry for entry in listed if entry["chosen"]]
   assert genotype_lib.parse(chosen["genotype"]) == found
 
 
 def test_a_warm_up_as_long_as_a_stage_is_refused(tmp_path):
-  config = config_of("pdarts", **{"algo.warmup": "4 steps"})
+  config = config_of(**{"algo.warmup": "4 steps"})
   with pytest.raises(ValueError, match="stage 1 of 2 has only 4"):
     search.run(config, tmp_path / "run")
