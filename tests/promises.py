@@ -40,7 +40,7 @@ def edge_norms(name, cell, arch, weights):
 def edge_pairs(name, cell, arch, weights):
   """The edges into a node share two: each has the share of its pairs."""
   assert (weights > 0).all()
-  edges, left = weights.sum(-1), list(arch[f"{name}_pairs"])
+  edges, left = weights.sum(-1), list(arch[f"{name}_edges"])
   for rows in into(cell):
     np.testing.assert_allclose(edges[rows].sum(), 2, atol=1e-6)
     pairs = list(itertools.combinations(rows, 2))

@@ -275,10 +275,10 @@ def test_the_second_stage_has_the_strongest_pair_of_each_node():
   first = spec_lib.supernet(S2, cells=3, width=8, classes=10)
   # Pairs of node 2; of 3: 01 02 12; of 4: 01 02 03 12 13 23; of 5, the rest.
   beta = {
-    "normal_pairs": np.array(
+    "normal_edges": np.array(
       [-3.0, 0, 2, 1, 0, 0, 0, 5, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     ),
-    "reduce_pairs": np.zeros(20),
+    "reduce_edges": np.zeros(20),
   }
   table = {name: np.zeros((14, 2)) for name in ("normal", "reduce")}
   plan = controller.edges_first(first, 9)
@@ -305,7 +305,7 @@ def test_a_selected_edge_keeps_its_own_operators():
   kept = ((SKIP,), (SEP3,), (SKIP,), (SEP3,), S2)
   cell = dataclasses.replace(spec.cell("normal"), kept=kept)
   spec = dataclasses.replace(spec, cells=(("normal", cell),) + spec.cells[1:])
-  beta = {"normal_pairs": np.array([0, 0, 0, 1.0]), "reduce_pairs": np.zeros(4)}
+  beta = {"normal_edges": np.array([0, 0, 0, 1.0]), "reduce_edges": np.zeros(4)}
   found = amended.select_edges(spec, beta).cell("normal")
   assert found.edges == ((0, 2), (1, 2), (1, 3), (2, 3))
   assert found.kept == ((SKIP,), (SEP3,), (SEP3,), S2)

@@ -305,10 +305,10 @@ def test_the_first_stage_of_amended_darts_weighs_operators_by_pairs(x64):
   arch = algorithm.init(jax.random.key(0), 1.0)
   assert {name: a.shape for name, a in arch.items()} == {
     **{"normal": (5, 3), "reduce": (5, 3)},
-    **{"normal_pairs": (4,), "reduce_pairs": (4,)},
+    **{"normal_edges": (4,), "reduce_edges": (4,)},
   }
   for name, got in algorithm.mixture(arch).items():
-    share = probabilities(arch[f"{name}_pairs"][1:])
+    share = probabilities(arch[f"{name}_edges"][1:])
     one, two, three = share  # (2, 3), (2, 4), (3, 4)
     edges = np.array([1, 1, one + two, one + three, two + three])
     expected = edges[:, None] * probabilities(arch[name])

@@ -12,16 +12,13 @@ loss), is a matter of configuration.
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import functools
 import itertools
 
-import jax
 import numpy as np
 
 from jnas import relax
 from jnas.algorithms import base
 from jnas.hypergrad import Hypergradient
-from jnas.spaces import arch as arch_lib
 from jnas.spaces.spec import Cell, Spec
 
 
@@ -53,34 +50,13 @@ def edge_search(
     spec: the search network, with all edges.
     estimate: as of `amended`.
   """
-  searched = dict(spec.searched)
-  operators = base.softmax_mixture(spec)
-
-  def init(key: jax.Array, scale: float) -> base.Arch:
-    arch = arch_lib.init(key, spec, scale)
-    for i, (name, cell) in enumerate(searched.items()):
-      drawn = jax.random.normal(
-        jax.random.fold_in(key, len(searched) + i), (len(pairs(cell)),)
-      )
-      arch[_logits(name)] = scale * drawn
-    return arch
-
-  def mixture(arch: base.Arch) -> base.Weights:
-    weights = operators(arch)
-    return {
-      name: weights[name]
-      * relax.edge_pairs(
-        arch[_logits(name)], pairs(cell), [target for _, target in cell.edges]
-      )[:, None]
-      for name, cell in searched.items()
-    }
-
-  return base.Algorithm(
-    init=init,
-    relax=base.deterministic(mixture),
-    mixture=mixture,
-    estimate=estimate or base.estimator("amended", eta=0.1),
-    derive=functools.partial(base.genotype_of, spec),
+  return base.weighted_edges(
+    spec,
+    estimate or base.estimator("amended", eta=0.1),
+    count=lambda cell: len(pairs(cell)),
+    factor=lambda beta, cell: relax.edge_pairs(
+      beta, pairs(cell), [target for _, target in cell.edges]
+    ),
   )
 
 
@@ -94,7 +70,7 @@ def select_edges(spec: Spec, arch: Mapping[str, np.ndarray]) -> Spec:
   """
 
   def selected(name: str, cell: Cell) -> Cell:
-    beta, found = np.asarray(arch[_logits(name)]), []
+    beta, found = np.asarray(arch[base.edge_logits(name)]), []
     for target in range(cell.inputs, cell.nodes):
       into = [
         (beta[i], -i, pair)
@@ -132,7 +108,3 @@ def pairs(cell: Cell) -> tuple[tuple[int, int], ...]:
     into = [e for e, (_, t) in enumerate(cell.edges) if t == target]
     found += itertools.combinations(into, 2)
   return tuple(found)
-
-
-def _logits(name: str) -> str:
-  return f"{name}_pairs"

@@ -92,6 +92,48 @@ def softmax_algorithm(
   )
 
 
+def edge_logits(name: str) -> str:
+  """The key in arch of what a cell's edges have beside alpha."""
+  return f"{name}_edges"
+
+
+def weighted_edges(
+  spec: Spec,
+  estimate: Callable[..., Hypergradient],
+  count: Callable[[Cell], int],
+  factor: Callable[[Array, Cell], Array],
+) -> Algorithm:
+  """DARTS's relaxation times a weight for each edge, with logits of its own.
+
+  Args:
+    spec: the search network.
+    estimate: the hypergradient.
+    count: cell -> number of its edges' logits.
+    factor: (these logits, cell) -> weights of its edges, [E].
+  """
+  searched = dict(spec.searched)
+  operators = softmax_mixture(spec)
+
+  def init(key: Array, scale: float) -> Arch:
+    arch = arch_lib.init(key, spec, scale)
+    for i, (name, cell) in enumerate(searched.items()):
+      own = jax.random.fold_in(key, len(searched) + i)
+      drawn = jax.random.normal(own, (count(cell),))
+      arch[edge_logits(name)] = scale * drawn
+    return arch
+
+  def mixture(arch: Arch) -> Weights:
+    weights = operators(arch)
+    return {
+      name: weights[name] * factor(arch[edge_logits(name)], cell)[:, None]
+      for name, cell in searched.items()
+    }
+
+  return softmax_algorithm(spec, estimate)._replace(
+    init=init, relax=deterministic(mixture), mixture=mixture
+  )
+
+
 def estimator(
   name: str,
   *,

@@ -9,14 +9,10 @@ and an operator's weight is the product of both.
 """
 
 from collections.abc import Callable
-import functools
-
-import jax
 
 from jnas import relax
 from jnas.algorithms import base
 from jnas.hypergrad import Hypergradient
-from jnas.spaces import arch as arch_lib
 from jnas.spaces.spec import Spec
 
 
@@ -29,35 +25,11 @@ def pcdarts(
     spec: the search network, with K in `spec.partial`.
     estimate: the hypergradient; by default that of the first order.
   """
-  searched = dict(spec.searched)
-  operators = base.softmax_mixture(spec)
-
-  def init(key: jax.Array, scale: float) -> base.Arch:
-    arch = arch_lib.init(key, spec, scale)
-    for i, (name, cell) in enumerate(searched.items()):
-      own = jax.random.fold_in(key, len(searched) + i)
-      drawn = jax.random.normal(own, (len(cell.edges),))
-      arch[_logits(name)] = scale * drawn
-    return arch
-
-  def mixture(arch: base.Arch) -> base.Weights:
-    weights = operators(arch)
-    return {
-      name: weights[name]
-      * relax.edge_norm(
-        arch[_logits(name)], [target for _, target in cell.edges]
-      )[:, None]
-      for name, cell in searched.items()
-    }
-
-  return base.Algorithm(
-    init=init,
-    relax=base.deterministic(mixture),
-    mixture=mixture,
-    estimate=estimate or base.estimator("first_order"),
-    derive=functools.partial(base.genotype_of, spec),
+  return base.weighted_edges(
+    spec,
+    estimate or base.estimator("first_order"),
+    count=lambda cell: len(cell.edges),
+    factor=lambda beta, cell: relax.edge_norm(
+      beta, [target for _, target in cell.edges]
+    ),
   )
-
-
-def _logits(name: str) -> str:
-  return f"{name}_edges"
