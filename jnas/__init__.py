@@ -12,11 +12,12 @@ Five nouns of the field, and where to find them:
 
 Around them, from the bottom to the top:
 
-  config      base(), every field with its meaning; overrides; durations
+  fields      base(), every field of a configuration with its meaning
+  config      config files, overrides, durations, checks
   data        arrays in, batches out
   runtime     machinery that has no idea of architecture search
   training    how a model is trained, whichever
-  runs        the programs: search, retrain, report
+  runs        the programs: search, retrain, compare, report
   main        command line to run
 
 The mathematics needs none of the machinery to be read or tested.
