@@ -1,9 +1,10 @@
 """Relaxations: from architecture logits to the weights of operators.
 
-Every relaxation has one signature, (logits, mask, key, temperature) ->
-weights, so that a network never learns which of them made its edge weights.
-`mask` holds ones where an operator is still in the space; `key` and
-`temperature` are there for those that draw or anneal.
+Every relaxation of operators has one signature, (logits, mask, key,
+temperature) -> weights, so that a network never learns which of them made its
+edge weights. `mask` holds ones where an operator is still in the space; `key`
+and `temperature` are there for those that draw or anneal. Relaxations of edges
+give a factor for each edge, which multiplies its row.
 """
 
 from collections.abc import Sequence

@@ -21,8 +21,7 @@ from jnas.training.controller import Stage
 from jnas.training.diagnose import implicit_cosine
 from jnas.training.state import State
 
-# NAS-Bench-201's own results of search on it, of its table 5 (CIFAR-10 after
-# 200 epochs, test): what a search is compared with.
+# What NAS-Bench-201's authors report of searches on it (CIFAR-10, test).
 PUBLISHED = {"DARTS": 0.543, "GDAS": 0.935}
 CANDIDATE_BATCHES = 10  # on which a random search compares its cells
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jnas import genotype as genotype_lib
+from jnas import relax
 from jnas.genotype import AnyGenotype
 from jnas.runs import sections
 from jnas.runtime.writer import Writer
@@ -34,10 +35,9 @@ def metrics(
     for name, w in weights.items()
   }
   rows = np.concatenate(list(shares.values()))
-  logs = np.log(np.where(rows > 0, rows, 1))
   values = {
     "skip_share": genotype_lib.skip_share(found),
-    "entropy": float(-(rows * logs).sum(-1).mean()),
+    "entropy": float(relax.entropy(rows).mean()),
   }
   columns = [
     shares[name][:, cell.ops.index("none")]

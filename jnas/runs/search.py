@@ -40,7 +40,7 @@ def run(
   """
   session.check_workdir(config, workdir)
   problem = problem_lib.read(config)
-  plan, _ = build_plan(problem, problem.stages.first())
+  plan = build_plan(problem, problem.stages.first())
   files = {}
   if problem.table:
     files["benchmark.json"] = evaluation.reference(
@@ -70,10 +70,8 @@ def run(
   return result
 
 
-def build_plan(
-  problem: Problem, stage: Stage
-) -> tuple[session.Plan, base.Algorithm]:
-  """What the session is to run in one stage, and its algorithm."""
+def build_plan(problem: Problem, stage: Stage) -> session.Plan:
+  """What the session is to run in one stage."""
   config, clock = problem.config, stage_clock(problem, stage)
   algorithm = recipe.algorithm(config, stage, clock)
   learning_rate, drop = build.schedules(config, clock)
@@ -139,17 +137,15 @@ def build_plan(
   def following(state: State) -> tuple[session.Plan, State]:
     weights = evaluation.mixture(algorithm)(state)
     arch = jax.device_get(state.arch)
-    plan, _ = build_plan(
-      problem, problem.stages.following(stage, arch, weights)
-    )
+    plan = build_plan(problem, problem.stages.following(stage, arch, weights))
     return plan, plan.init()
 
   def resume(meta: Mapping[str, Any]) -> session.Plan:
-    return build_plan(problem, controller.from_json(meta["stage"]))[0]
+    return build_plan(problem, controller.from_json(meta["stage"]))
 
   count = len(problem.stages.stops)
   part = f", stage {stage.index + 1} of {count}" if count > 1 else ""
-  plan = session.Plan(
+  return session.Plan(
     title=f"{config.algo.name} on {config.data.name}{part}",
     clock=problem.clock,
     init=init,
@@ -168,7 +164,6 @@ def build_plan(
     if algorithm.estimate
     else lambda values: None,
   )
-  return plan, algorithm
 
 
 def step_functions(

@@ -247,9 +247,9 @@ class _Session:
         write=self.write,
         stopping=stopping,
       )
-      if step < self.plan.end or step == self.plan.clock.total:
-        return state, step
-      if stopping():
+      # A stop at the end of a stage leaves the next one to who resumes.
+      last = step == self.plan.clock.total
+      if step < self.plan.end or last or stopping():
         return state, step
       self.plan, state = self.plan.following(state)
       self.compiled.clear()

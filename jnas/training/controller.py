@@ -52,12 +52,13 @@ class Controller(NamedTuple):
   Attributes:
     spec: of the first stage.
     stops: the steps at which the stages end.
-    decide: (stage that has ended, arch, mixture) -> spec of the next one.
+    decide: (stage that has ended, arch, mixture) -> spec of the next one; None
+      where there is only one.
   """
 
   spec: Spec
   stops: tuple[int, ...]
-  decide: Callable[[Stage, Arrays, Arrays], Spec]
+  decide: Callable[[Stage, Arrays, Arrays], Spec] | None
 
   def first(self) -> Stage:
     """The first stage."""
@@ -91,11 +92,7 @@ def equal_parts(total: int, parts: int) -> tuple[int, ...]:
 
 def single(spec: Spec, total: int) -> Controller:
   """One stage: nothing is decided on the way."""
-
-  def decide(stage: Stage, arch: Arrays, mixture: Arrays) -> Spec:
-    raise AssertionError(f"no stage follows {stage.index}")
-
-  return Controller(spec, (total,), decide)
+  return Controller(spec, (total,), None)
 
 
 def progressive(
