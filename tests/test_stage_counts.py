@@ -99,7 +99,7 @@ def test_pcdarts_has_a_beta_for_each_edge():
 def test_the_edge_search_of_amended_darts_has_one_for_each_pair():
   spec = spec_lib.supernet(S1, cells=8, **WIDE)
   assert logits(spec, amended.edge_search) == {
-    "normal": 112, "normal_pairs": 20, "reduce": 112, "reduce_pairs": 20
+    "normal": 112, "normal_edges": 20, "reduce": 112, "reduce_edges": 20
   }
 
 
