@@ -8,6 +8,7 @@ import numpy as np
 from jnas.genotype import Genotype
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.cells import SearchCell
+from jnas.spaces.discrete import derived
 from jnas.spaces.spec import S1, Cell
 
 POOLS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect")
@@ -38,7 +39,7 @@ def varied(nodes):
 
 def discrete(pairs, concat):
   genotype = Genotype(pairs, concat, pairs, concat)
-  spec = spec_lib.derived(genotype, cells=3, width=4, classes=2)
+  spec = derived(genotype, cells=3, width=4, classes=2)
   return spec.cell("normal")
 
 

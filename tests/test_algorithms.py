@@ -13,6 +13,7 @@ from jnas import hypergrad
 from jnas.algorithms import base
 from jnas.algorithms.amended import amended
 from jnas.algorithms.darts import darts
+from jnas.spaces import discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S1, S3
 
@@ -42,7 +43,7 @@ def derive(normal, reduce, algorithm=darts):
   # What a search ends with can be written down and built.
   text = genotype_lib.format_text(genotype_lib.validate(genotype))
   assert genotype_lib.parse(text) == genotype
-  spec_lib.derived(genotype, cells=8, width=16, classes=10)
+  discrete.derived(genotype, cells=8, width=16, classes=10)
   assert genotype.normal_concat == genotype.reduce_concat == (2, 3, 4, 5)
   return genotype
 

@@ -10,7 +10,7 @@ import plain_cells
 import pytest
 
 from jnas.genotype import Genotype
-from jnas.spaces import cnn
+from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.norm import BatchNorm
 from jnas.spaces.spec import S3
@@ -106,7 +106,7 @@ def test_a_network_is_its_cells_one_after_the_other(searched, loop, x64):
   if searched:
     spec = spec_lib.supernet(S3[:2], nodes=1, **options)
   else:
-    spec = spec_lib.derived(TINY, **options)
+    spec = discrete.derived(TINY, **options)
   variables = drawn(shapes(spec, size=8), np.float64)
   x = normal(4, 8, 8, 3, dtype=np.float64)
   weights = drop = None
@@ -293,7 +293,7 @@ def test_images_of_many_shapes(height, width, channels):
 
 def test_the_network_of_the_fixed_reduction_cell_takes_drop_path():
   genotype = Genotype(TINY.normal, (2,), None)
-  spec = spec_lib.derived(genotype, cells=3, width=4, classes=5)
+  spec = discrete.derived(genotype, cells=3, width=4, classes=5)
   keys = jax.random.split(jax.random.key(0), 2)
   drop = cnn.drop_factors(keys, spec, path=0.2)
   assert [d.shape for d in drop] == [(2, 2, 2), (2, 4, 1), (2, 4, 1)]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jnas.genotype import ZOO
-from jnas.spaces import cnn
+from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.spec import S1
@@ -114,7 +114,7 @@ def test_supernets(cells, width, classes, count, cells_once):
 )
 @pytest.mark.parametrize("classes", [10, 100])
 def test_published_networks(name, total, without, classes, cells_once):
-  spec = spec_lib.derived(
+  spec = discrete.derived(
     ZOO[name], cells=20, width=36, classes=classes, auxiliary=True
   )
   params = shapes(spec)["params"]
@@ -126,7 +126,7 @@ def test_published_networks(name, total, without, classes, cells_once):
 
 
 def test_darts_v2_cell_by_cell():
-  spec = spec_lib.derived(ZOO["DARTS_V2"], cells=20, width=36, classes=10)
+  spec = discrete.derived(ZOO["DARTS_V2"], cells=20, width=36, classes=10)
   params = shapes(spec)["params"]
   counts = [size(params[f"cell{i}"]) for i in range(20)]
   assert counts == [
@@ -148,7 +148,7 @@ def test_darts_v2_cell_by_cell():
   ],
 )
 def test_small_networks_of_darts_v2(cells, width, total, without, cells_once):
-  spec = spec_lib.derived(
+  spec = discrete.derived(
     ZOO["DARTS_V2"], cells=cells, width=width, classes=10, auxiliary=True
   )
   params = shapes(spec)["params"]
@@ -158,7 +158,7 @@ def test_small_networks_of_darts_v2(cells, width, total, without, cells_once):
 
 @pytest.mark.parametrize("name", ["NASNet", "AmoebaNet"])
 def test_the_auxiliary_head_of_cells_that_join_three_nodes(name, cells_once):
-  spec = spec_lib.derived(
+  spec = discrete.derived(
     ZOO[name], cells=20, width=36, classes=10, auxiliary=True
   )
   assert size(shapes(spec)["params"]["auxiliary"]) == 457_994
@@ -166,7 +166,7 @@ def test_the_auxiliary_head_of_cells_that_join_three_nodes(name, cells_once):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_published_cell_can_be_built(name):
-  spec = spec_lib.derived(ZOO[name], cells=3, width=4, classes=7)
+  spec = discrete.derived(ZOO[name], cells=3, width=4, classes=7)
   network = cnn.Network(spec)
   (logits, auxiliary), _ = jax.eval_shape(
     functools.partial(network.init_with_output, train=False),

@@ -13,7 +13,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import amended, base, pdarts
 from jnas.genotype import StackGenotype
 from jnas.spaces import arch as arch_lib
-from jnas.spaces import cnn
+from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S1, S2, Block
 from jnas.training import controller
@@ -349,7 +349,7 @@ def test_a_space_of_twenty_independent_cells_gives_a_genotype_of_twenty():
     assert skips == [(source, target)]
   text = genotype_lib.format_text(genotype_lib.validate(genotype))
   assert genotype_lib.parse(text) == genotype
-  derived = spec_lib.derived(genotype, cells=20, width=4, classes=10)
+  derived = discrete.derived(genotype, cells=20, width=4, classes=10)
   assert derived.layers == spec.layers
   for name, pairs in zip(names, genotype.cells, strict=True):
     assert derived.cell(name).kept == tuple((op,) for op, _ in pairs)
@@ -365,7 +365,7 @@ def test_a_space_of_twenty_independent_cells_gives_a_genotype_of_twenty():
   assert "skip_connect_halves" not in first
   assert variables["params"]["cell13"]["sep_conv_3x3_pw2"].shape[0] == 7
   with pytest.raises(ValueError, match="a stack of 20 cells.*with 8; set"):
-    spec_lib.derived(genotype, cells=8, width=4, classes=10)
+    discrete.derived(genotype, cells=8, width=4, classes=10)
 
 
 # Checkpoints.

@@ -14,7 +14,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.algorithms.darts import darts
 from jnas.spaces import arch as arch_lib
-from jnas.spaces import cnn
+from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.blocks import Residual
 from jnas.spaces.cells import SearchCell
@@ -62,7 +62,7 @@ def test_alpha_is_five_operators_on_each_of_six_edges():
 
 
 def test_the_first_architecture_has_the_published_count():
-  spec = spec_lib.derived(genotype_lib.parse(FIRST), **FULL)
+  spec = discrete.derived(genotype_lib.parse(FIRST), **FULL)
   params = shapes(spec)
   # The published number has the stem, the blocks, the last normalisation and
   # the classifier in it, with every scale and shift.
@@ -100,7 +100,7 @@ def test_the_genotype_is_the_strongest_operator_of_each_edge():
   assert algorithm.derive(
     jax.device_get(algorithm.mixture(logits))
   ) == genotype
-  cell = spec_lib.derived(genotype, cells=1, width=4, classes=2).cell("cell")
+  cell = discrete.derived(genotype, cells=1, width=4, classes=2).cell("cell")
   assert cell.edges == ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
   assert cell.kept == (
     ("skip_connect",), (), ("nor_conv_1x1",),
@@ -168,7 +168,7 @@ def test_a_cell_is_the_sum_over_all_edges_before_each_node(
 ):
   spec = spec_lib.nas_bench_201(cells=1, width=4, classes=2)
   if not searched:
-    spec = spec_lib.derived(
+    spec = discrete.derived(
       genotype_lib.parse(
         "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+"
         "|skip_connect~0|none~1|nor_conv_3x3~2|"
@@ -267,7 +267,7 @@ def test_a_network_joins_its_stages_and_ends_in_a_normalisation(x64):
     "|nor_conv_1x1~0|+|none~0|skip_connect~1|+"
     "|avg_pool_3x3~0|none~1|skip_connect~2|"
   )
-  spec = spec_lib.derived(genotype, cells=1, width=2, classes=3)
+  spec = discrete.derived(genotype, cells=1, width=2, classes=3)
   cell, network, x = spec.cell("cell"), cnn.Network(spec), normal(2, 8, 8, 3)
   tree = jax.eval_shape(
     functools.partial(network.init, train=False), jax.random.key(0), x
@@ -308,7 +308,7 @@ def test_a_network_joins_its_stages_and_ends_in_a_normalisation(x64):
 
 def test_an_edge_of_none_has_no_parameters():
   text = "|none~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|skip_connect~2|"
-  spec = spec_lib.derived(genotype_lib.parse(text), **FULL)
+  spec = discrete.derived(genotype_lib.parse(text), **FULL)
   params = shapes(spec)
   for i, c in ((0, 16), (6, 32), (12, 64)):
     assert size(params[f"cell{i}"]) == 9 * c * c + 2 * c

@@ -5,6 +5,7 @@ import pytest
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.runs import recipe
+from jnas.spaces import discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import Block
 
@@ -98,7 +99,7 @@ def test_a_node_that_nothing_enters_is_left_out_of_a_derived_network():
     "|none~0|+|nor_conv_1x1~0|skip_connect~1|+"
     "|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
   )
-  spec = spec_lib.derived(found, cells=1, width=8, classes=10)
+  spec = discrete.derived(found, cells=1, width=8, classes=10)
   assert spec.cell("cell").kept == (
     (), ("nor_conv_1x1",), (), (), (), ("nor_conv_3x3",),
   )

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from jnas.genotype import ZOO, Genotype
+from jnas.spaces import discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S1, S3, Block
 
@@ -92,7 +93,7 @@ def test_equal_specs_are_one_key_and_unequal_ones_are_two():
       spec_lib.supernet(S1, **(PLAIN | {name: 7}))
       for name in ("cells", "width", "classes")
     ),
-    *(spec_lib.derived(genotype, **PLAIN) for genotype in ZOO.values()),
+    *(discrete.derived(genotype, **PLAIN) for genotype in ZOO.values()),
   ]
   assert len({a, b, *others}) == 1 + len(others)
   with pytest.raises(dataclasses.FrozenInstanceError):
@@ -102,7 +103,7 @@ def test_equal_specs_are_one_key_and_unequal_ones_are_two():
 @pytest.mark.parametrize("name", ZOO)
 def test_a_derived_network_has_the_pairs_of_its_genotype(name):
   genotype = ZOO[name]
-  spec = spec_lib.derived(genotype, **PLAIN)
+  spec = discrete.derived(genotype, **PLAIN)
   assert (spec.affine, spec.pool_norm) == (True, False)
   for part in ("normal", "reduce"):
     pairs, cell = getattr(genotype, part), spec.cell(part)
@@ -121,7 +122,7 @@ def test_a_derived_network_has_the_pairs_of_its_genotype(name):
 def test_a_derived_cell_may_have_an_edge_twice():
   pairs = (("sep_conv_3x3", 1), ("skip_connect", 1))
   genotype = Genotype(pairs, (2,), None, None)
-  cell = spec_lib.derived(genotype, **PLAIN).cell("normal")
+  cell = discrete.derived(genotype, **PLAIN).cell("normal")
   assert cell.edges == ((1, 2), (1, 2))
   assert cell.kept == (("sep_conv_3x3",), ("skip_connect",))
   assert cell.shape == (2, 2)

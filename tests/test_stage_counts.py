@@ -14,7 +14,7 @@ from jnas.algorithms.gdas import gdas
 from jnas.algorithms.pcdarts import pcdarts
 from jnas.genotype import ZOO
 from jnas.spaces import arch as arch_lib
-from jnas.spaces import cnn
+from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.spec import S1, Block
@@ -144,11 +144,11 @@ def test_gdas_with_its_fixed_reduction_searches_one_cell():
 
 
 def test_the_published_network_of_gdas(cells_once):
-  spec = spec_lib.derived(ZOO["GDAS_F1"], cells=20, width=36, classes=10)
+  spec = discrete.derived(ZOO["GDAS_F1"], cells=20, width=36, classes=10)
   assert spec.cell("reduce") is Block.FIXED_REDUCTION
   params = shapes(spec)
   assert cnn.count(params) == size(params) == 2_543_014
-  with_head = spec_lib.derived(
+  with_head = discrete.derived(
     ZOO["GDAS_F1"], cells=20, width=36, classes=10, auxiliary=True
   )
   params = shapes(with_head)

@@ -12,7 +12,7 @@ from jnas.data import sources
 from jnas.runs import build, session
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
-from jnas.spaces import cnn
+from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.training import steps
 from jnas.training.state import State, zero_sums
@@ -48,7 +48,7 @@ def run(
   splits = build.on_devices(
     mesh, (data.train_x, data.train_y), (data.test_x, data.test_y)
   )
-  spec = spec_lib.derived(
+  spec = discrete.derived(
     found,
     cells=config.space.cells,
     width=config.space.width,

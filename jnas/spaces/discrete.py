@@ -1,0 +1,92 @@
+"""Networks of genotypes: one operator an edge, no mixture."""
+
+import dataclasses
+from typing import Any
+
+from jnas.genotype import (
+  AnyGenotype,
+  Genotype,
+  NasBench201Genotype,
+  StackGenotype,
+)
+from jnas.spaces import spec as spec_lib
+from jnas.spaces.spec import Block, Cell, Spec
+
+
+def derived(
+  genotype: AnyGenotype,
+  *,
+  cells: int,
+  width: int,
+  classes: int,
+  auxiliary: bool = False,
+) -> Spec:
+  """The evaluation network of a genotype: one operator an edge, no mixture.
+
+  Args:
+    genotype: what a search derived, or a published cell.
+    cells: depth of the stack; of NAS-Bench-201, cells of each stage.
+    width: channels C of the first cells' nodes.
+    classes: number of classes.
+    auxiliary: whether to add an auxiliary head.
+
+  Raises:
+    ValueError: the genotype has another number of cells.
+  """
+  if isinstance(genotype, NasBench201Genotype):
+    spec = spec_lib.nas_bench_201(
+      cells=cells, width=width, classes=classes, affine=True
+    )
+    pairs = [pair for node in genotype.nodes for pair in node]
+    cell = spec.cell("cell")
+    fed, kept = {0}, []
+    for (op, source), (_, target) in zip(pairs, cell.edges, strict=True):
+      # What leaves a node that nothing enters is a constant: left out.
+      kept.append(_only(op) if source in fed else ())
+      fed |= {target} if kept[-1] else set()
+    cell = dataclasses.replace(cell, kept=tuple(kept))
+    return dataclasses.replace(
+      spec, cells=(("cell", cell), spec.cells[1]), auxiliary=auxiliary
+    )
+  layers = spec_lib.stack(cells, isinstance(genotype, Genotype))
+  if isinstance(genotype, StackGenotype):
+    if len(genotype.cells) != cells:
+      raise ValueError(
+        f"the genotype describes a stack of {len(genotype.cells)} cells, each "
+        f"its own, and cannot be built with {cells}; set space.cells to "
+        f"{len(genotype.cells)}"
+      )
+    named = {
+      layer.cell: _discrete(pairs, genotype.concat)
+      for layer, pairs in zip(layers, genotype.cells, strict=True)
+    }
+  else:
+    named = {
+      "normal": _discrete(genotype.normal, genotype.normal_concat),
+      "reduce": _discrete(genotype.reduce, genotype.reduce_concat),
+    }
+  used = dict.fromkeys(layer.cell for layer in layers)
+  return Spec(
+    cells=tuple((name, named[name]) for name in sorted(used)),
+    layers=layers,
+    width=width,
+    classes=classes,
+    affine=True,
+    pool_norm=False,
+    auxiliary=auxiliary,
+  )
+
+
+def _only(op: str) -> tuple[str, ...]:
+  return () if op == "none" else (op,)
+
+
+def _discrete(pairs: Any, concat: Any) -> Cell | Block:
+  if pairs is None:
+    return Block.FIXED_REDUCTION
+  return Cell(
+    ops=tuple(dict.fromkeys(op for op, _ in pairs)),
+    edges=tuple((source, 2 + i // 2) for i, (_, source) in enumerate(pairs)),
+    kept=tuple(_only(op) for op, _ in pairs),
+    concat=tuple(concat),
+  )
