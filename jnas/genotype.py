@@ -2,15 +2,19 @@
 
 A cell is a list of (operator, input) pairs. In image cells each node adds up
 two of them: pairs 2i and 2i+1 belong to node i. Inputs 0 and 1 are the outputs
-of the two cells before, c_{k-2} and c_{k-1}; input 2+i is node i. In recurrent
-cells each node has one pair, input 0 is the initial state and input 1+i is
-node i. The concat lists the nodes that make up the output of the cell. Cells
-of NAS-Bench-201 have every edge, so there `none` is an operator like others.
+of the two cells before, c_{k-2} and c_{k-1}; input 2+i is node i. Where nodes
+add up other numbers of pairs (GOLD-NAS), the cell is a list of nodes, each a
+list of its pairs. In recurrent cells each node has one pair, input 0 is the
+initial state and input 1+i is node i. The concat lists the nodes that make up
+the output of the cell. Cells of NAS-Bench-201 have every edge, so there `none`
+is an operator like others.
 
 The text form is the one that the field has pasted around since DARTS:
 
   Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6),
            reduce=[...], reduce_concat=range(2, 6))
+
+or, with nodes, normal=[[('sep_conv_3x3', 1)], [('skip_connect', 0), ...], ...].
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -27,6 +31,7 @@ RECURRENT_OPERATIONS = genotype_rules.RECURRENT_OPERATIONS
 NAS_BENCH_201_OPERATIONS = genotype_rules.NAS_BENCH_201_OPERATIONS
 
 Pairs = tuple[tuple[str, int], ...]
+ImageCell = Pairs | tuple[Pairs, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +39,20 @@ class Genotype:
   """The normal and the reduction cell of an image network.
 
   Lists and ranges become tuples, so a pasted text form is also valid Python.
-  Nothing is checked here: call `validate`.
+  A cell whose nodes have two pairs each is stored flat, however it is given:
+  equal cells are equal. Nothing is checked here: call `validate`.
   `reduce=None` means the fixed reduction cell of GDAS.
 
   >>> Genotype([("skip_connect", 0), ("skip_connect", 1)], range(2, 3), None)
   Genotype(normal=(('skip_connect', 0), ('skip_connect', 1)), \
 normal_concat=(2,), reduce=None, reduce_concat=None)
+  >>> Genotype([[("skip_connect", 0)]], range(2, 3), None).normal
+  ((('skip_connect', 0),),)
   """
 
-  normal: Pairs
+  normal: ImageCell
   normal_concat: tuple[int, ...]
-  reduce: Pairs | None
+  reduce: ImageCell | None
   reduce_concat: tuple[int, ...] | None = None
 
   def __post_init__(self) -> None:
@@ -70,7 +78,8 @@ class RecurrentGenotype:
 class StackGenotype:
   """Independent cells of an image network: one for each layer of the stack.
 
-  The concat is the same in all cells; lists and ranges become tuples.
+  The concat is the same in all cells. Lists and ranges become tuples, and cells
+  are stored as in `Genotype`.
 
   >>> pairs = [("skip_connect", 0), ("skip_connect", 1)]
   >>> StackGenotype([pairs], [2])
@@ -78,7 +87,7 @@ class StackGenotype:
 concat=(2,))
   """
 
-  cells: tuple[Pairs, ...]
+  cells: tuple[ImageCell, ...]
   concat: tuple[int, ...]
 
   def __post_init__(self) -> None:
@@ -129,7 +138,9 @@ def parse(text: str) -> AnyGenotype:
   values, named = genotype_text.read_call(text)
   two = len(values) == 2 and not named
   kind = RecurrentGenotype if two else _kind(named)
-  if kind is RecurrentGenotype and values and _is_stack(values[0]):
+  # Pairs are recurrent; lists of pairs, or of nodes, are the cells of a stack.
+  nested = bool(values) and genotype_rules.is_nested(values[0])
+  if kind is RecurrentGenotype and nested:
     kind = StackGenotype
   names = [f.name for f in dataclasses.fields(kind)]
   # Positions after the last field keep a name that _build refuses.
@@ -245,6 +256,19 @@ def validate(g: AnyGenotype) -> AnyGenotype:
   return g
 
 
+def nodes(cell: ImageCell) -> tuple[Pairs, ...]:
+  """Returns the pairs of each node of an image cell, whichever its form.
+
+  >>> nodes((("skip_connect", 0), ("sep_conv_3x3", 1)))
+  ((('skip_connect', 0), ('sep_conv_3x3', 1)),)
+  >>> nodes(((("skip_connect", 0),),))
+  ((('skip_connect', 0),),)
+  """
+  if genotype_rules.is_nested(cell):
+    return cell
+  return tuple(cell[i : i + 2] for i in range(0, len(cell), 2))
+
+
 def chosen(g: AnyGenotype) -> dict[str, tuple[tuple[str, int, int], ...]]:
   """Returns the (operator, source, target) triples of each cell, by its name.
 
@@ -260,16 +284,17 @@ def chosen(g: AnyGenotype) -> dict[str, tuple[tuple[str, int, int], ...]]:
     pairs = enumerate(g.recurrent, 1)
     return {"recurrent": tuple((*pair, i) for i, pair in pairs)}
   if isinstance(g, NasBench201Genotype):
-    nodes = enumerate(g.nodes, 1)
-    return {"cell": tuple((*pair, i) for i, row in nodes for pair in row)}
+    return {"cell": _triples(g.nodes, 1)}
   if isinstance(g, StackGenotype):
-    cells = {f"cell{i}": pairs for i, pairs in enumerate(g.cells)}
+    cells = {f"cell{i}": cell for i, cell in enumerate(g.cells)}
   else:
     cells = {"normal": g.normal} | ({"reduce": g.reduce} if g.reduce else {})
-  return {
-    name: tuple((*pair, 2 + i // 2) for i, pair in enumerate(pairs))
-    for name, pairs in cells.items()
-  }
+  return {name: _triples(nodes(cell), 2) for name, cell in cells.items()}
+
+
+def _triples(rows: Sequence[Pairs], first: int) -> tuple:
+  """Returns (operator, source, target) of nodes that count from `first`."""
+  return tuple((*pair, i) for i, row in enumerate(rows, first) for pair in row)
 
 
 def normal_names(names: Sequence[str]) -> list[str]:
@@ -336,14 +361,6 @@ def _kind(names: Container[str]) -> type:
   return Genotype
 
 
-def _is_stack(value: Any) -> bool:
-  """Returns whether a value has cells of pairs, where one cell has pairs."""
-  try:
-    return isinstance(value[0][0], tuple)
-  except (TypeError, IndexError, KeyError):
-    return False
-
-
 def _fields(g: AnyGenotype) -> dict[str, Any]:
   return {f.name: getattr(g, f.name) for f in dataclasses.fields(g)}
 
@@ -356,7 +373,12 @@ def _freeze(value: Any) -> Any:
 
 def _freeze_fields(g: AnyGenotype) -> None:
   for name, value in _fields(g).items():
-    object.__setattr__(g, name, _freeze(value))
+    value = _freeze(value)
+    if name in ("normal", "reduce"):
+      value = genotype_rules.canonical(value)
+    elif name == "cells" and isinstance(value, tuple):
+      value = tuple(map(genotype_rules.canonical, value))
+    object.__setattr__(g, name, value)
 
 
 ZOO: Mapping[str, Genotype] = MappingProxyType(

@@ -1,5 +1,7 @@
 """The operators that cells may hold, and what makes a genotype invalid.
 
+An image cell is flat, pairs of which each node has two, or nested, nodes that
+each have any number of pairs: what tells them apart is here, too.
 The kind of a genotype is told by the names of its fields: see `jnas.genotype`.
 """
 
@@ -12,6 +14,7 @@ OPERATIONS = (
   *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
   *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
   *("sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3"),
+  *("conv_1x1", "conv_3x3", "conv_5x1_1x5"),
 )
 RECURRENT_OPERATIONS = ("none", "tanh", "relu", "sigmoid", "identity")
 NAS_BENCH_201_OPERATIONS = (
@@ -38,10 +41,32 @@ def problems(fields: Mapping[str, Any]) -> Iterator[str]:
     yield from _concat_problems("concat", fields["concat"], pairs, 1, 1)
     return
   for name in ("normal", "reduce"):
-    pairs, concat = fields[name], f"{name}_concat"
-    if name == "normal" or pairs is not None:
-      yield from _pair_problems(name, pairs, OPERATIONS, 2, 2)
-      yield from _concat_problems(concat, fields[concat], pairs, 2, 2)
+    cell, concat = fields[name], f"{name}_concat"
+    if name == "normal" or cell is not None:
+      yield from _image_problems(name, cell)
+      yield from _concat_problems(concat, fields[concat], cell, 2, 2)
+
+
+def is_nested(cell: Any) -> bool:
+  """Returns whether a cell has nodes that have pairs, rather than pairs.
+
+  One node is enough, so that what is wrong with the others can be told. A
+  stack of flat cells has the same form.
+
+  >>> is_nested(((("tanh", 0),), ("relu", 0))), is_nested((("tanh", 0),))
+  (True, False)
+  """
+  return isinstance(cell, tuple) and any(map(_is_node, cell))
+
+
+def canonical(cell: Any) -> Any:
+  """Returns a nested cell of two pairs a node as a flat one, others as is.
+
+  >>> canonical(((("tanh", 0), ("relu", 1)),))
+  (('tanh', 0), ('relu', 1))
+  """
+  two = is_nested(cell) and all(_is_node(n) and len(n) == 2 for n in cell)
+  return tuple(pair for node in cell for pair in node) if two else cell
 
 
 def _stack_problems(cells: Any, concat: Any) -> Iterator[str]:
@@ -49,12 +74,31 @@ def _stack_problems(cells: Any, concat: Any) -> Iterator[str]:
   if not isinstance(cells, tuple) or not cells:
     yield f"cells: expected a list of pairs for each layer, got {cells!r}"
     return
-  for i, pairs in enumerate(cells):
-    yield from _pair_problems(f"cells[{i}]", pairs, OPERATIONS, 2, 2)
+  for i, cell in enumerate(cells):
+    yield from _image_problems(f"cells[{i}]", cell)
   # What the shortest cell can join, all of them can.
-  known = [pairs for pairs in cells if isinstance(pairs, tuple)]
-  shortest = min(known, key=len, default=())
+  known = [cell for cell in cells if isinstance(cell, tuple)]
+  shortest = min(known, key=lambda cell: _count(cell, 2), default=())
   yield from _concat_problems("concat", concat, shortest, 2, 2)
+
+
+def _image_problems(name: str, cell: Any) -> Iterator[str]:
+  """Yields what is wrong with one image cell, of pairs or of nodes."""
+  if not is_nested(cell):
+    yield from _pair_problems(name, cell, OPERATIONS, 2, 2)
+    return
+  for i, node in enumerate(cell):
+    if not _is_node(node) or not node:
+      yield (
+        f"{name}[{i}] = {node!r}: expected one or more (operator, input) pairs "
+        f"of node {i}, in a list"
+      )
+      continue
+    for j, pair in enumerate(node):
+      where = f"{name}[{i}][{j}] = {pair!r}"
+      yield from _one_pair_problems(where, pair, OPERATIONS, i, 2)
+      if pair in node[:j]:
+        yield f"{where}: node {i} has this pair already"
 
 
 def _nas_bench_201_problems(nodes: Any) -> Iterator[str]:
@@ -94,7 +138,17 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_pair(value: Any) -> bool:
-  return isinstance(value, tuple) and len(value) == 2
+  return isinstance(value, tuple) and len(value) == 2 and not _is_node(value)
+
+
+def _is_node(value: Any) -> bool:
+  # A pair holds no tuples, a node nothing else.
+  return isinstance(value, tuple) and all(isinstance(v, tuple) for v in value)
+
+
+def _count(cell: tuple, per_node: int) -> int:
+  """Returns how many nodes a cell has."""
+  return len(cell) if is_nested(cell) else len(cell) // per_node
 
 
 def _operator_problems(
@@ -116,29 +170,35 @@ def _pair_problems(
   if len(pairs) % per_node:
     yield (
       f"{name}: expected {per_node} pairs a node, so an even number, got "
-      f"{len(pairs)}"
+      f"{len(pairs)}; for other numbers give each node a list of its pairs"
     )
   for i, pair in enumerate(pairs):
-    where = f"{name}[{i}] = {pair!r}"
-    if not _is_pair(pair):
-      yield f"{where}: expected a pair (operator, input)"
-      continue
-    op, source = pair
-    yield from _operator_problems(where, op, operations)
-    node = i // per_node
-    last = node + inputs - 1
-    if not _is_int(source) or not 0 <= source <= last:
-      yield f"{where}: node {node} may read inputs 0 to {last}, got {source!r}"
+    where, node = f"{name}[{i}] = {pair!r}", i // per_node
+    yield from _one_pair_problems(where, pair, operations, node, inputs)
+
+
+def _one_pair_problems(
+  where: str, pair: Any, operations: Sequence[str], node: int, inputs: int
+) -> Iterator[str]:
+  """Yields what is wrong with one pair of a node."""
+  if not _is_pair(pair):
+    yield f"{where}: expected a pair (operator, input)"
+    return
+  op, source = pair
+  yield from _operator_problems(where, op, operations)
+  last = node + inputs - 1
+  if not _is_int(source) or not 0 <= source <= last:
+    yield f"{where}: node {node} may read inputs 0 to {last}, got {source!r}"
 
 
 def _concat_problems(
-  name: str, concat: Any, pairs: Any, inputs: int, per_node: int
+  name: str, concat: Any, cell: Any, inputs: int, per_node: int
 ) -> Iterator[str]:
   """Yields what is wrong with the concat of one cell."""
   if not isinstance(concat, tuple) or not concat:
     yield f"{name}: expected the nodes to join, as range(2, 6), got {concat!r}"
     return
-  nodes = len(pairs) // per_node if isinstance(pairs, tuple) else 0
+  nodes = _count(cell, per_node) if isinstance(cell, tuple) else 0
   last = inputs + nodes - 1
   wrong = [n for n in concat if not _is_int(n) or not inputs <= n <= last]
   if wrong:

@@ -136,6 +136,8 @@ def format_call(fields: Mapping[str, Any]) -> str:
 
   >>> format_call({"recurrent": (("tanh", 0),), "concat": (1, 2)})
   "Genotype(recurrent=[('tanh', 0)], concat=range(1, 3))"
+  >>> format_call({"cells": (((("relu", 0),), (("relu", 1),)),)})
+  "Genotype(cells=[[[('relu', 0)], [('relu', 1)]]])"
   """
   parts = []
   for name, value in fields.items():
@@ -143,10 +145,8 @@ def format_call(fields: Mapping[str, Any]) -> str:
       shown = "None"
     elif name.endswith("concat"):
       shown = _format_concat(value)
-    elif name == "cells":
-      shown = repr([[tuple(pair) for pair in cell] for cell in value])
     else:
-      shown = repr([tuple(pair) for pair in value])
+      shown = repr(_lists(value))
     parts.append(f"{name}={shown}")
   return f"Genotype({', '.join(parts)})"
 
@@ -160,6 +160,13 @@ def format_nodes(nodes: Sequence[Sequence[tuple[str, int]]]) -> str:
   return "+".join(
     f"|{'|'.join(f'{op}~{source}' for op, source in node)}|" for node in nodes
   )
+
+
+def _lists(value: Any) -> Any:
+  """Returns cells and nodes as lists; pairs stay tuples."""
+  if isinstance(value, tuple) and all(isinstance(v, tuple) for v in value):
+    return [_lists(item) for item in value]
+  return value
 
 
 def _format_concat(concat: Sequence[int]) -> str:

@@ -25,7 +25,11 @@ def genotype_section(run: records.Run) -> str:
     "and up the nodes of the cell."
   )
   if isinstance(g, genotype_lib.StackGenotype):
-    words = f"A list of pairs for each layer. {words}"
+    inside = ", in it a list for each node" if _nested(g.cells) else ""
+    words = f"A list of pairs for each layer{inside}. {words}"
+  elif isinstance(g, genotype_lib.Genotype):
+    inside = _nested((g.normal, g.reduce or ()))
+    words = f"A list of pairs for each node. {words}" if inside else words
   elif isinstance(g, genotype_lib.NasBench201Genotype):
     words = (
       "As NAS-Bench-201 writes it, operator~input: the pairs of node 1, then "
@@ -40,14 +44,22 @@ def genotype_section(run: records.Run) -> str:
   return page.section("Genotype", body, note)
 
 
+def _nested(cells: Sequence[genotype_lib.ImageCell]) -> bool:
+  """Returns whether the text form lists the nodes of some of the cells."""
+  rows = [row for cell in cells for row in genotype_lib.nodes(cell)]
+  return any(len(row) != 2 for row in rows)
+
+
 def _broken(text: str) -> str:
-  """Returns the text form on several lines: two pairs or one cell a line."""
+  """Returns the text form on several lines: two pairs, a node or a cell each.
+
+  >>> print(_broken("Genotype(cells=[[('relu', 0)], [[('relu', 1)]]])"))
+  Genotype(
+    cells=[[('relu', 0)],
+           [[('relu', 1)]]])
+  """
   if not text.startswith("Genotype("):
     return text
-  if text.startswith("Genotype(cells="):
-    text = text.replace("], [", "],\n         [")
-    text = text.replace(", concat=", ",\n  concat=")
-    return text.replace("Genotype(", "Genotype(\n  ", 1)
   for name in ("normal_concat", "reduce", "reduce_concat", "concat"):
     text = text.replace(f", {name}=", f",\n  {name}=")
   text = text.replace("Genotype(", "Genotype(\n  ", 1)
@@ -55,8 +67,23 @@ def _broken(text: str) -> str:
   for line in text.splitlines():
     margin = "\n" + " " * (line.find("[(") + 1)
     pair = r"\('\w+', \d+\)"
-    lines.append(re.sub(rf"({pair}, {pair},) (?=\()", rf"\1{margin}", line))
+    if "[[" in line:
+      line = _one_a_line(line)
+    else:
+      line = re.sub(rf"({pair}, {pair},) (?=\()", rf"\1{margin}", line)
+    lines.append(line)
   return "\n".join(lines)
+
+
+def _one_a_line(line: str) -> str:
+  """Returns a line with its lists of pairs below each other."""
+  first, *parts = re.split(r"(?<=\]), (?=\[)", line)
+  start, lines = first.find("["), [first]
+  depth = first.count("[") - first.count("]")
+  for part in parts:
+    lines.append(" " * (start + depth) + part)
+    depth += part.count("[") - part.count("]")
+  return ",\n".join(lines)
 
 
 def _retrain_command(run: records.Run) -> str:
@@ -80,12 +107,7 @@ def cells(run: records.Run) -> str:
   if run.genotype is None:
     return page.absent("no genotype, so no cells")
   cells = layout.cells(run.genotype)
-  ops = [
-    box.kind
-    for arguments in cells.values()
-    for box in layout.layout(*arguments).boxes
-    if box.kind not in ("port", "node")
-  ]
+  ops = [op for rows, *_ in cells.values() for row in rows for op, _ in row]
   families = dict.fromkeys(draw.family(op) for op in ops)
   legend = [(draw.FAMILIES[name], name) for name in families]
   if any(concat for *_, concat in cells.values()):
@@ -103,8 +125,8 @@ def cells(run: records.Run) -> str:
 def cells_section(run: records.Run) -> str:
   """Returns the section on the cells."""
   note = (
-    "From left to right. Each node adds up its two operators; the dashed lines "
-    "are concatenated to the output."
+    "From left to right. Each node adds up its operators; the dashed lines are "
+    "concatenated to the output."
   )
   if isinstance(run.genotype, genotype_lib.NasBench201Genotype):
     note = (

@@ -7,6 +7,7 @@ nothing; an edge that passes a layer gets a lane of its own there, so that it
 crosses no node.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import re
 import statistics
@@ -74,10 +75,7 @@ def cells(g: genotype_lib.AnyGenotype) -> dict[str, tuple]:
     rows = [[pair for pair in row if pair[0] != "none"] for row in g.nodes]
     return {"Cell": (rows, ("0",), None, ())}
   ports = (("c", "k−2"), ("c", "k−1")), ("c", "k")
-
-  def rows_of(pairs):
-    return [list(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]
-
+  rows_of = genotype_lib.nodes
   if isinstance(g, genotype_lib.StackGenotype):
     names = [f"cell{i}" for i in range(len(g.cells))]
     normal_names = genotype_lib.normal_names(names)
@@ -118,7 +116,7 @@ def _layers(numbers: list[int]) -> str:
 
 
 def layout(
-  rows: list[list[tuple[str, int]]],
+  rows: Sequence[Sequence[tuple[str, int]]],
   inputs: tuple[Any, ...],
   output: Any,
   concat: tuple[int, ...],

@@ -5,6 +5,7 @@ missing and the last line of a file half-written. Reading never fails over
 that; `Run.notes` says in words what is not there.
 """
 
+import collections
 from collections.abc import Mapping
 import dataclasses
 import datetime
@@ -210,12 +211,17 @@ def none_weights(run: Run) -> Points:
 
 def changes(run: Run) -> Points:
   """Returns by epoch how many operators the genotype has changed since the
-  epoch before: pairs of a node that were not there."""
+  epoch before: pairs that a node has gained or, if there are more, lost."""
   found = []
   for (_, before), (epoch, after) in zip(
     run.history, run.history[1:], strict=False
   ):
-    found.append((epoch, len(_choices(after) - _choices(before))))
+    old, new = _choices(before), _choices(after)
+    nodes = {choice[:2] for choice in old ^ new}
+    # Cell and node come first, so that each node is counted by itself.
+    gained = collections.Counter(choice[:2] for choice in new - old)
+    lost = collections.Counter(choice[:2] for choice in old - new)
+    found.append((epoch, sum(max(gained[n], lost[n]) for n in nodes)))
   return found
 
 

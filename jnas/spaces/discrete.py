@@ -1,13 +1,13 @@
 """Networks of genotypes: one operator an edge, no mixture."""
 
 import dataclasses
-from typing import Any
 
 from jnas.genotype import (
   AnyGenotype,
   Genotype,
   NasBench201Genotype,
   StackGenotype,
+  chosen,
 )
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import Block, Cell, Spec
@@ -37,10 +37,9 @@ def derived(
     spec = spec_lib.nas_bench_201(
       cells=cells, width=width, classes=classes, affine=True
     )
-    pairs = [pair for node in genotype.nodes for pair in node]
     cell = spec.cell("cell")
     fed, kept = {0}, []
-    for (op, source), (_, target) in zip(pairs, cell.edges, strict=True):
+    for op, source, target in chosen(genotype)["cell"]:
       # What leaves a node that nothing enters is a constant: left out.
       kept.append(_only(op) if source in fed else ())
       fed |= {target} if kept[-1] else set()
@@ -56,15 +55,14 @@ def derived(
         f"its own, and cannot be built with {cells}; set space.cells to "
         f"{len(genotype.cells)}"
       )
-    named = {
-      layer.cell: _discrete(pairs, genotype.concat)
-      for layer, pairs in zip(layers, genotype.cells, strict=True)
-    }
+    concat = dict.fromkeys((layer.cell for layer in layers), genotype.concat)
   else:
-    named = {
-      "normal": _discrete(genotype.normal, genotype.normal_concat),
-      "reduce": _discrete(genotype.reduce, genotype.reduce_concat),
+    concat = {
+      "normal": genotype.normal_concat,
+      "reduce": genotype.reduce_concat,
     }
+  found = chosen(genotype)
+  named = {n: _discrete(found.get(n), joined) for n, joined in concat.items()}
   used = dict.fromkeys(layer.cell for layer in layers)
   return Spec(
     cells=tuple((name, named[name]) for name in sorted(used)),
@@ -81,12 +79,16 @@ def _only(op: str) -> tuple[str, ...]:
   return () if op == "none" else (op,)
 
 
-def _discrete(pairs: Any, concat: Any) -> Cell | Block:
-  if pairs is None:
+def _discrete(
+  triples: tuple[tuple[str, int, int], ...] | None,
+  concat: tuple[int, ...],
+) -> Cell | Block:
+  """One row of edges an (operator, source, target); None: the fixed cell."""
+  if triples is None:
     return Block.FIXED_REDUCTION
   return Cell(
-    ops=tuple(dict.fromkeys(op for op, _ in pairs)),
-    edges=tuple((source, 2 + i // 2) for i, (_, source) in enumerate(pairs)),
-    kept=tuple(_only(op) for op, _ in pairs),
-    concat=tuple(concat),
+    ops=tuple(dict.fromkeys(op for op, *_ in triples)),
+    edges=tuple((source, target) for _, source, target in triples),
+    kept=tuple(_only(op) for op, *_ in triples),
+    concat=concat,
   )
