@@ -1,0 +1,396 @@
+"""What networks cost: multiply-adds, their expectation, sizes of spaces.
+
+A multiply-add is one multiplication of a convolution or of the classifier, on
+one image, biases left out, as most papers count. The library thop adds two for
+each normalised element and one for each that goes through a ReLU: so the 557
+million of P-DARTS on ImageNet. NAS-Bench-201 adds the classifier's bias.
+"""
+
+from collections.abc import Iterable
+import itertools
+import math
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.spaces import mixed, ops
+from jnas.spaces.depthwise import strided
+from jnas.spaces.spec import Block, Cell, Layer, Spec
+
+Array = jax.Array
+Shape = tuple[int, int, int]  # (H, W, C) of one image's features
+
+
+class Work(NamedTuple):
+  """What a part of a network does on one image."""
+
+  products: int = 0  # multiply-adds of convolutions and of the classifier
+  normalised: int = 0  # elements that normalisations give
+  rectified: int = 0  # elements that ReLUs read
+
+
+def _sum(parts: Iterable[Work]) -> Work:
+  return Work(*map(sum, zip(*parts, strict=True)))
+
+
+def operator_work(
+  op: str, channels: int, size: tuple[int, int], stride: int = 1
+) -> Work:
+  """What an operator does on [H, W, C], a pool's normalisation left out.
+
+  Args:
+    op: an operator.
+    channels: C.
+    size: H and W of its input.
+    stride: 1 or 2.
+
+  Raises:
+    ValueError: the operator is not known.
+
+  >>> operator_work("dil_conv_3x3", 2, (4, 4), stride=2)
+  Work(products=88, normalised=8, rectified=32)
+  """
+  c, out = channels, strided(size, stride)
+  inside, outside = c * math.prod(size), c * math.prod(out)
+  form = ops.CONVOLUTIONS.get(op)
+  if isinstance(form, ops.Separable):
+    n = form.repeats
+    products = n * (form.size**2 + c) * outside
+    return Work(products, n * outside, inside + (n - 1) * outside)
+  if isinstance(form, ops.Factorized):
+    # The first convolution, 1 x k, has its stride along W only.
+    products = form.size * c * (c * size[0] * out[1] + outside)
+    return Work(products, outside, inside)
+  if isinstance(form, ops.Plain):
+    return Work(form.size**2 * c * outside, outside, inside)
+  if op == "skip_connect" and stride == 2:
+    return Work(c * outside, outside, inside)
+  if op in ("none", "skip_connect", *mixed.POOLS):
+    return Work()
+  known = ("none", "skip_connect", *mixed.POOLS, *ops.CONVOLUTIONS)
+  raise ValueError(
+    f"there is no count for the operator {op!r}; known are {', '.join(known)}"
+  )
+
+
+def operator_flops(
+  op: str,
+  channels: int,
+  height: int,
+  width: int,
+  stride: int = 1,
+  *,
+  printed: bool = False,
+) -> int:
+  """Multiply-adds of an operator on one image.
+
+  Those of sep_conv_3x3 are 2 (C^2 + 9 C) H W, since it is two pairs of a
+  depthwise and a pointwise convolution. GOLD-NAS (Bi et al. 2020, appendix
+  A.3) prints 2 C^2 H W + 9 C H W, with the depthwise convolution once: 9 C H W
+  less, which is a tenth of the count at C = 36. The paper wants what thop
+  counts, which is the exact one: the printed one seems to lack parentheses.
+
+  Args:
+    op: an operator.
+    channels: C, of its input and its output.
+    height: H of its output.
+    width: W of its output.
+    stride: 1, or 2 where the input is 2 H by 2 W.
+    printed: whether a sep_conv, of any size, is counted as printed. All other
+      operators are the same either way.
+
+  Raises:
+    ValueError: the operator is not known.
+
+  >>> operator_flops("sep_conv_3x3", 36, 32, 32)
+  3317760
+  >>> operator_flops("sep_conv_3x3", 36, 32, 32, printed=True)
+  2985984
+  """
+  size = stride * height, stride * width
+  exact = operator_work(op, channels, size, stride).products
+  form = ops.CONVOLUTIONS.get(op)
+  if printed and isinstance(form, ops.Separable):
+    exact -= (form.repeats - 1) * form.size**2 * channels * height * width
+  return exact
+
+
+class Place(NamedTuple):
+  """One layer of the stack and the shapes of what it reads and gives."""
+
+  layer: Layer
+  channels: int  # C of its nodes
+  inputs: tuple[Shape, Shape]  # the cell before the previous one's comes first
+  output: Shape
+
+
+def places(
+  spec: Spec, size: tuple[int, int], stems: tuple[Shape, Shape] | None = None
+) -> tuple[Place, ...]:
+  """The layers of a stack, with the shapes of their features.
+
+  Args:
+    spec: the network.
+    size: H and W of the images.
+    stems: both inputs of the first layer where another stem gives them, as on
+      ImageNet; `size` is then not used.
+
+  >>> from jnas.spaces.spec import S1, supernet
+  >>> spec = supernet(S1, cells=3, width=16, classes=10)
+  >>> [place.output for place in places(spec, (9, 8))]
+  [(9, 8, 64), (5, 4, 128), (3, 2, 256)]
+  """
+  s0, s1 = stems or ((*size, spec.stem * spec.width),) * 2
+  found, c = [], spec.width
+  for layer in spec.layers:
+    c *= 2 if layer.reduction else 1
+    out = strided(s1[:2], 2 if layer.reduction else 1)
+    cell = spec.cell(layer.cell)
+    if isinstance(cell, Block):
+      joined = 4 if cell is Block.FIXED_REDUCTION else 1
+    else:
+      joined = len(cell.concat)
+    found.append(Place(layer, c, (s0, s1), (*out, joined * c)))
+    s0, s1 = s1, found[-1].output
+  return tuple(found)
+
+
+def layer_work(spec: Spec, place: Place) -> Work:
+  """What a layer, one of `places`, does on its inputs and in its operators.
+
+  >>> from jnas.spaces.spec import S2, supernet
+  >>> spec = supernet(S2, cells=3, width=4, classes=10)
+  >>> layer_work(spec, places(spec, (1, 1))[0])
+  Work(products=1552, normalised=120, rectified=136)
+  """
+  c, (_, s1), cell = place.channels, place.inputs, spec.cell(place.layer.cell)
+  outside = c * math.prod(place.output[:2])
+  if cell is Block.RESIDUAL:
+    products = (9 * s1[2] + 9 * c + s1[2]) * outside
+    return Work(products, 2 * outside, math.prod(s1) + outside)
+  # A convolution 1 x 1 to C channels, or the factorized reduction, which has
+  # as many products and reads more.
+  inside = c * math.prod(s1[:2])
+  parts = [Work(s[2] * inside, inside, math.prod(s)) for s in place.inputs]
+  if cell is Block.FIXED_REDUCTION:
+    row = 3 * (c // 8) * c * s1[0] * place.output[1]
+    products = row + 3 * (c // 8) * outside + c * outside
+    # Two normalisations beside the convolutions, one after the pool.
+    parts += 2 * [Work(products, 3 * outside, inside + outside)]
+    return _sum(parts)
+  if cell.inputs == 1:
+    parts = []
+  for works, kept in zip(_edges(spec, place, cell), cell.kept, strict=True):
+    parts += [works[op] for op in kept]
+  return _sum(parts)
+
+
+def _edges(spec: Spec, place: Place, cell: Cell) -> list[dict[str, Work]]:
+  """For each edge of a layer what each operator of the space does."""
+  c, out = place.channels // spec.partial, place.output[:2]
+  by_stride = {}
+  for stride, size in ((1, out), (2, place.inputs[1][:2])):
+    works = {op: operator_work(op, c, size, stride) for op in cell.ops}
+    if spec.pool_norm:
+      pool = Work(normalised=c * math.prod(out))
+      works |= {op: pool for op in cell.ops if op in mixed.POOLS}
+    by_stride[stride] = works
+  return [
+    by_stride[2 if place.layer.reduction and source < cell.inputs else 1]
+    for source, _ in cell.edges
+  ]
+
+
+def network_flops(
+  spec: Spec,
+  size: tuple[int, int],
+  image_channels: int = 3,
+  *,
+  elementwise: bool = False,
+) -> int:
+  """Multiply-adds of a network on one image.
+
+  Of what is kept: the stem, the convolutions before and between cells, the
+  operators, the classifier; not of the auxiliary head, which exists in
+  training only. Weighing and adding the operators costs nothing here.
+
+  Args:
+    spec: the network.
+    size: H and W of the images.
+    image_channels: channels of the images.
+    elementwise: whether to add two for each element that is normalised and
+      one for each that goes through a ReLU, as thop does.
+
+  >>> from jnas.spaces.spec import S1, supernet
+  >>> network_flops(supernet(S1, cells=8, width=16, classes=10), (32, 32))
+  300255744
+  """
+  stack = places(spec, size)
+  pixels, last = math.prod(stack[0].inputs[0]), stack[-1].output
+  parts = [layer_work(spec, place) for place in stack]
+  parts.append(Work(9 * image_channels * pixels, pixels))
+  parts.append(Work(last[2] * spec.classes))
+  if spec.head_norm:
+    parts.append(Work(0, math.prod(last), math.prod(last)))
+  work = _sum(parts)
+  extra = 2 * work.normalised + work.rectified if elementwise else 0
+  return work.products + extra
+
+
+def edge_flops(spec: Spec, size: tuple[int, int]) -> dict[str, np.ndarray]:
+  """Multiply-adds of each operator on each edge, for each searched cell.
+
+  They are summed over the layers that name the cell, for all operators of the
+  space, whether an edge keeps them or not.
+
+  Args:
+    spec: the network.
+    size: H and W of the images.
+
+  Returns:
+    float64 [E, O] by the cell's name; zero for what has no convolution.
+
+  >>> from jnas.spaces.spec import S2, supernet
+  >>> spec = supernet(S2, cells=3, width=4, classes=10, nodes=1)
+  >>> edge_flops(spec, (8, 8))["normal"]
+  array([[   0., 6656.],
+         [   0., 6656.]])
+  """
+  found = {name: np.zeros(cell.shape) for name, cell in spec.searched}
+  for place in places(spec, size):
+    cell = spec.cell(place.layer.cell)
+    if isinstance(cell, Cell):
+      found[place.layer.cell] += [
+        [works[op].products for op in cell.ops]
+        for works in _edges(spec, place, cell)
+      ]
+  return found
+
+
+def expected_flops(
+  weights: Array,
+  flops: Array | np.ndarray,
+  kept: Array | np.ndarray | None = None,
+  *,
+  through_mean: bool = True,
+) -> Array:
+  """The expected FLOPs of a cell, a penalty to be differentiated: GOLD-NAS's.
+
+    sum_e sum_o ln(1 + w[e, o] / m[e]) FLOPs[e, o],  m[e] = mean_o w[e, o]
+
+  Bi et al. 2020, equation 5, with w = sigma(alpha); sums and means are over
+  the operators that an edge keeps. With r[o] = w[o] / m the gradient is
+
+    (FLOPs[k] / (1 + r[k]) - mean_o(FLOPs[o] r[o] / (1 + r[o]))) / m.
+
+  What the paper claims is true of an operator's own term: it grows with its w
+  (i), ever slower (iii). The sum over an edge stays the same if all its w are
+  scaled, so it cannot grow with each of them. It grows with w[k] where
+  FLOPs[k] / (1 + r[k]) exceeds the mean above: with a convolution's beside an
+  identity that is free, and of two equal operators with the weaker's. The last
+  operator of an edge has no gradient: nothing here removes it. With
+  `through_mean=False` the gradient is FLOPs[k] / (m + w[k]), never negative.
+
+  The paper has the sum equal to thop's count; for one operator on each edge it
+  is ln 2 of that. And it has ln(1 + .) for convexity; that is concave.
+
+  Args:
+    weights: [E, O], sigma(alpha) of one cell; not negative.
+    flops: [E, O], of `edge_flops`.
+    kept: [E, O] of ones and zeros, or None for all; `none`, where kept, has
+      its part in the mean. An edge that keeps nothing adds zero.
+    through_mean: whether m is differentiated, or a constant to the gradient.
+
+  Returns:
+    A scalar, in the type of the weights.
+
+  Raises:
+    ValueError: shapes differ.
+
+  >>> flops = np.array([[0.0, 100.0]])
+  >>> print(expected_flops(jnp.array([[0.5, 0.5]]), flops))
+  69.31472
+  """
+  for name, value in (("flops", flops), ("kept", kept)):
+    if value is not None and np.shape(value) != weights.shape:
+      raise ValueError(
+        f"{name} must have the shape of the weights, {weights.shape}, one row "
+        f"an edge and one column an operator, but has {np.shape(value)}"
+      )
+  here = jnp.asarray(np.ones(weights.shape) if kept is None else kept) > 0
+  w = jnp.where(here, weights, 0)
+  mean = w.sum(-1) / jnp.maximum(here.sum(-1), 1)
+  # Nothing to divide: nothing kept, or weights so small that they are zero.
+  mean = jnp.where(mean > 0, mean, 1)
+  if not through_mean:
+    mean = lax.stop_gradient(mean)
+  costs = jnp.where(here, jnp.asarray(flops, w.dtype), 0)
+  return jnp.sum(jnp.log1p(w / mean[:, None]) * costs)
+
+
+def uniform_flops(
+  weights: Array,
+  kept: Array | np.ndarray | None = None,
+  flops: float = 1.0,
+  *,
+  through_mean: bool = True,
+) -> Array:
+  """`expected_flops` where all operators cost the same.
+
+  Bi et al. 2020, appendix A.3. At equal weights, where a search begins, its
+  gradient is zero unless the mean is a constant to it; from there on a descent
+  lowers the weaker and raises the stronger of two operators.
+
+  Args:
+    weights: [E, O], sigma(alpha) of one cell; not negative.
+    kept: [E, O] of ones and zeros, or None for all.
+    flops: what each operator costs. The paper does not say how much.
+    through_mean: whether the mean is differentiated.
+
+  >>> print(uniform_flops(jnp.full((1, 2), 0.5)))
+  1.3862944
+  """
+  same = np.full(weights.shape, flops)
+  return expected_flops(weights, same, kept, through_mean=through_mean)
+
+
+def _incoming(cell: Cell) -> list[list[int]]:
+  """Of each node but the inputs: how many operators each edge into it keeps."""
+  counts = {i: [] for i in range(cell.inputs, cell.nodes)}
+  for (_, target), kept in zip(cell.edges, cell.kept, strict=True):
+    counts[target].append(len(kept))
+  return list(counts.values())
+
+
+def architectures(cell: Cell) -> int:
+  """The number of discrete cells where any set of operators may remain.
+
+    prod_i (2^(operators kept on all edges into node i) - 1)
+
+  Each node has at least one operator on one edge (GOLD-NAS, Bi et al. 2020,
+  appendix A.1): zero where a node has none to keep.
+
+  >>> from jnas.spaces.spec import S2, supernet
+  >>> architectures(supernet(S2, cells=3, width=4, classes=2).cell("normal"))
+  246517425
+  """
+  return math.prod(2 ** sum(counts) - 1 for counts in _incoming(cell))
+
+
+def darts_architectures(cell: Cell) -> int:
+  """The number of discrete cells where nodes keep two edges, one operator each.
+
+  DARTS's rule (Liu et al. 2019, section 2.4).
+
+  >>> from jnas.spaces.spec import S1, supernet
+  >>> spec = supernet(S1, cells=3, width=4, classes=2)
+  >>> darts_architectures(spec.cell("normal"))
+  1037664180
+  """
+  return math.prod(
+    sum(a * b for a, b in itertools.combinations(counts, 2))
+    for counts in _incoming(cell)
+  )
