@@ -77,8 +77,7 @@ def leaves(
   elif isinstance(form, ops.Plain):
     fan_in = c * form.size**2
     weight("kernel", (form.size, form.size, c, c), fan_in)
-    if not affine:
-      # The published supernet has it; a normalisation takes it away again.
+    if form.shift and not affine:
       weight("shift", (c,), fan_in)
     normalised(1, affine)
   elif op == "skip_connect" and stride == 2:

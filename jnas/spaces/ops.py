@@ -44,9 +44,14 @@ class Factorized:
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-  """ReLU, convolution k x k, normalisation: of NAS-Bench-201."""
+  """ReLU, convolution k x k, normalisation.
+
+  In search networks of NAS-Bench-201 the convolution has a bias, as in the
+  published supernet; a normalisation takes it away again.
+  """
 
   size: int
+  shift: bool = False
 
 
 CONVOLUTIONS: dict[str, Separable | Factorized | Plain] = {
@@ -56,9 +61,12 @@ CONVOLUTIONS: dict[str, Separable | Factorized | Plain] = {
   "dil_conv_3x3": Separable(3, dilation=2),
   "dil_conv_5x5": Separable(5, dilation=2),
   "conv_3x1_1x3": Factorized(3),
+  "conv_5x1_1x5": Factorized(5),
   "conv_7x1_1x7": Factorized(7),
-  "nor_conv_1x1": Plain(1),
-  "nor_conv_3x3": Plain(3),
+  "conv_1x1": Plain(1),
+  "conv_3x3": Plain(3),
+  "nor_conv_1x1": Plain(1, shift=True),
+  "nor_conv_3x3": Plain(3, shift=True),
 }
 
 

@@ -27,6 +27,14 @@ S1 = (
   "dil_conv_3x3",
   "dil_conv_5x5",
 )
+# EnTranNAS's extended space (section 4.2).
+S1_12 = S1 + (
+  "conv_1x1",
+  "conv_3x3",
+  "conv_3x1_1x3",
+  "conv_5x1_1x5",
+  "conv_7x1_1x7",
+)
 S2 = ("skip_connect", "sep_conv_3x3")
 S3 = ("none", "skip_connect", "sep_conv_3x3")
 NAS_BENCH_201 = (
@@ -36,7 +44,13 @@ NAS_BENCH_201 = (
   "nor_conv_3x3",
   "avg_pool_3x3",
 )
-OPERATOR_SETS = {"s1": S1, "s2": S2, "s3": S3, "nas_bench_201": NAS_BENCH_201}
+OPERATOR_SETS = {
+  "s1": S1,
+  "s1_12": S1_12,
+  "s2": S2,
+  "s3": S3,
+  "nas_bench_201": NAS_BENCH_201,
+}
 
 
 class Block(enum.Enum):
