@@ -19,6 +19,7 @@ def base() -> ml_collections.ConfigDict:
       "crop_pad": 0,  # random crop after padding by so many pixels; 0 = off
       "flip": False,  # random horizontal flip
       "cutout": 0,  # side in pixels of the square that is erased; 0 = off
+      "autoaugment": False,  # AutoAugment's CIFAR-10 policy, before normalising
     },
     "space": {
       "name": "s1",  # s1: the 8 of DARTS | s2: skip, sep 3x3 | s3: and none |

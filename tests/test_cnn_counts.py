@@ -44,7 +44,7 @@ def cells_once(monkeypatch):
     axis: str | None
     loop: bool
     partial: int
-    drawn: bool
+    gated: bool
 
     @nn.compact
     def __call__(self, s0, s1, weights, drop):
@@ -56,7 +56,7 @@ def cells_once(monkeypatch):
         affine=self.affine,
         pool_norm=self.pool_norm,
         partial=self.partial,
-        drawn=self.drawn,
+        gated=self.gated,
       )
       key = (*options.values(), s0.shape, s1.shape)
       if key not in KNOWN:

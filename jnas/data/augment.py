@@ -1,4 +1,4 @@
-"""Crop, flip, normalisation and cutout of one batch, inside the jitted step.
+"""Crop, flip, AutoAugment, normalisation and cutout, inside the jitted step.
 
 Randomness comes from one key an example, so what happens to an example does
 not depend on how the batch is spread over devices.
@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 from jax import Array
 import jax.numpy as jnp
+
+from jnas.data import autoaugment as policy
 
 
 class Draw(NamedTuple):
@@ -99,12 +101,30 @@ def normalise(
   if x.dtype == jnp.uint8:
     x = x.astype(jnp.float32) / 255
   elif not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(
-        "expected images as uint8 (0 .. 255) or floats (0 .. 1); got "
-        f"{x.dtype}")
+    raise _wrong_type(x)
   shape = (1,) * (x.ndim - 1) + mean.shape
   x = x.astype(jnp.float32)
   return ((x - mean.reshape(shape)) / std.reshape(shape)).astype(dtype)
+
+
+def auto_augment(keys: Array, x: Array) -> Array:
+  """Returns x [N, H, W, C] after AutoAugment's CIFAR-10 policy, as uint8.
+
+  x: uint8, or floats in 0 .. 1, which are rounded to 256 levels. C is 1 or 3.
+
+  Raises:
+    ValueError: x has another type or number of channels.
+  """
+  if jnp.issubdtype(x.dtype, jnp.floating):
+    x = jnp.clip(jnp.round(255 * x), 0, 255)
+  elif x.dtype != jnp.uint8:
+    raise _wrong_type(x)
+  return policy.apply_batch(keys, x).astype(jnp.uint8)
+
+
+def _wrong_type(x: Array) -> ValueError:
+  return ValueError(
+      f"expected images as uint8 (0 .. 255) or floats (0 .. 1); got {x.dtype}")
 
 
 def cut_out(x: Array, cy: Array, cx: Array, length: int) -> Array:
@@ -123,23 +143,27 @@ def cut_out(x: Array, cy: Array, cx: Array, length: int) -> Array:
   return jnp.where(mask[..., None], jnp.zeros((), x.dtype), x)
 
 
-@functools.partial(jax.jit, static_argnames=("pad", "flip", "cutout", "dtype"))
+@functools.partial(jax.jit, static_argnames=(
+    "pad", "flip", "cutout", "dtype", "autoaugment"))
 def augment(
     keys: Array, x: Array, mean: Sequence[float] | Array,
     std: Sequence[float] | Array, *, pad: int = 4, flip: bool = True,
-    cutout: int = 0, dtype: jnp.dtype = jnp.float32,
+    cutout: int = 0, dtype: jnp.dtype = jnp.float32, autoaugment: bool = False,
 ) -> Array:
-  """Returns a training batch: crop, flip, normalise, cutout, in that order.
+  """Returns a training batch: crop, flip, policy, normalise, cutout.
 
-  Padding is zero in pixel space (black), cutout zero after normalisation (the
-  mean), as in DARTS (cnn/utils.py). pad=0, flip=False and cutout=0 leave the
-  piece out of the program.
+  In that order. Padding is zero in pixel space (black), cutout zero after
+  normalisation (the mean), as in DARTS (cnn/utils.py). pad=0, flip=False,
+  cutout=0 and autoaugment=False leave the piece out of the program. The
+  policy comes after crop and flip as in the PyTorch programs; AutoAugment's
+  own program has it before them.
 
   Args:
     keys: [N] typed keys, one an example.
     x: [N, H, W, C] uint8, or floats in 0 .. 1.
     mean, std: [C], on the scale 0 .. 1.
     pad, flip, cutout, dtype: static.
+    autoaugment: static; whether to apply AutoAugment's CIFAR-10 policy.
 
   Raises:
     ValueError: shapes, types or lengths that do not fit.
@@ -151,13 +175,15 @@ def augment(
   if pad < 0 or cutout < 0:
     raise ValueError(
         f"expected pad >= 0 and cutout >= 0; got {pad} and {cutout}")
-  if not (pad or flip or cutout):
+  if not (pad or flip or cutout or autoaugment):
     return normalise(x, mean, std, dtype)
   choice = draw(keys, x.shape[1], x.shape[2], pad)
   if pad:
     x = crop(x, choice.dy, choice.dx, pad)
   if flip:
     x = mirror(x, choice.mirrored)
+  if autoaugment:
+    x = auto_augment(keys, x)
   x = normalise(x, mean, std, dtype)
   if cutout:
     x = cut_out(x, choice.cy, choice.cx, cutout)

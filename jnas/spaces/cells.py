@@ -28,8 +28,8 @@ class Segment:
     edges: their rows in the weights.
     stride: of all of them.
     form: "fan", all edges of one source together; "loop", edges that are equal
-      but for their weights, one after the other by one loop; "drawn", such a
-      loop over one operator of each edge.
+      but for their weights, one after the other by one loop; "gated", a loop
+      over any edges that computes those operators that have a weight.
   """
 
   edges: tuple[int, ...]
@@ -39,7 +39,7 @@ class Segment:
 
 @functools.cache
 def segments(
-  cell: Cell, reduction: bool, loop: bool, drawn: bool = False
+  cell: Cell, reduction: bool, loop: bool, gated: bool = False
 ) -> tuple[Segment, ...]:
   """The edges with an operator, by source: each after those it depends on.
 
@@ -48,7 +48,7 @@ def segments(
     reduction: whether edges from the inputs have a stride of two.
     loop: whether loops may be used. They are not where a convolution is
       neither depthwise nor 1 x 1: XLA on CPU computes those slowly in a loop.
-    drawn: whether a loop computes one operator of an edge only.
+    gated: whether loops leave out operators whose weight is zero.
   """
   order = sorted(
     (e for e, kept in enumerate(cell.kept) if kept),
@@ -61,7 +61,7 @@ def segments(
     parts = [(2, order[: len(order) - len(inner)]), (1, inner)]
   found = []
   for stride, edges in parts:
-    form = _form([cell.kept[e] for e in edges], loop, drawn)
+    form = _form([cell.kept[e] for e in edges], loop, gated)
     by_source = {}
     for e in edges:
       source = cell.edges[e][0] if form == "fan" else None
@@ -70,12 +70,14 @@ def segments(
   return tuple(found)
 
 
-def _form(kept: Sequence[tuple[str, ...]], loop: bool, drawn: bool) -> str:
+def _form(kept: Sequence[tuple[str, ...]], loop: bool, gated: bool) -> str:
   """How edges that keep these operators are computed."""
   present = {op for each in kept for op in each}
-  if not loop or ops.plain(present) or len(kept) < 2 or len(set(kept)) > 1:
+  if not loop or ops.plain(present) or len(kept) < 2:
     return "fan"
-  return "drawn" if drawn else "loop"
+  if gated:
+    return "gated"
+  return "loop" if len(set(kept)) == 1 else "fan"
 
 
 class SearchCell(nn.Module):
@@ -98,9 +100,9 @@ class SearchCell(nn.Module):
       is a small program in little memory, as fast on CPU as all of a source's
       edges at once.
     partial: K of partial channels.
-    drawn: whether of each edge only the operator with the largest weight is
-      computed, where there are loops (GDAS, section 3.2). No other weight then
-      gets a gradient.
+    gated: whether operators whose weight is zero are not computed, where there
+      are loops (GDAS, section 3.2; masked and transit operators). Such a weight
+      then gets no gradient.
   """
 
   cell: Cell
@@ -113,7 +115,7 @@ class SearchCell(nn.Module):
   axis: str | None
   loop: bool
   partial: int = 1
-  drawn: bool = False
+  gated: bool = False
 
   @nn.compact
   def __call__(
@@ -140,19 +142,26 @@ class SearchCell(nn.Module):
         self.channels, self.halve_first, norm, name="input0"
       )(s0)
       states[1] = Preprocess(self.channels, False, norm, name="input1")(s1)
-    # What passes by the operators does so whatever is drawn.
-    drawn = self.drawn and weights is not None and self.partial == 1
-    parts = segments(self.cell, self.reduction, self.loop, drawn)
+    # What passes by the operators does so whatever they weigh.
+    gated = self.gated and weights is not None and self.partial == 1
+    parts = segments(self.cell, self.reduction, self.loop, gated)
     owners, leaves = self._leaves(parts)
     moments: dict[str, list[Array]] = {}
     for part in parts:
-      own = {
-        name: mixed.rows(leaf, _positions(part.edges, owners[name]))
-        for name, leaf in leaves.items()
-        if set(part.edges) & set(owners[name])
-      }
+      own, present = {}, {}
+      for name, leaf in leaves.items():
+        present[name] = [e in owners[name] for e in part.edges]
+        if any(present[name]):
+          # In a loop over unequal edges one that lacks an array is given
+          # another's, and does not use it.
+          where = [
+            owners[name].index(e) if has else 0
+            for e, has in zip(part.edges, present[name], strict=True)
+            if has or part.form == "gated"
+          ]
+          own[name] = mixed.rows(leaf, tuple(where))
       compute = {
-        "fan": self._fanned, "loop": self._looped, "drawn": self._drawn
+        "fan": self._fanned, "loop": self._looped, "gated": self._gated
       }
       states, now = compute[part.form](
         part,
@@ -162,6 +171,8 @@ class SearchCell(nn.Module):
         None if drop is None else drop[:, part.edges],
       )
       for name, value in now.items():
+        if part.form == "gated" and not all(present[name]):
+          value = value[np.flatnonzero(present[name])]
         moments.setdefault(name, []).append(value)
     if self.train and not self.is_initializing():
       for name, values in moments.items():
@@ -198,10 +209,15 @@ class SearchCell(nn.Module):
         ).value
     return {name: tuple(edges) for name, edges in owners.items()}, arrays
 
-  def _fan(self, part: Segment, edges: tuple[int, ...]) -> mixed.Fan:
+  def _fan(
+    self,
+    part: Segment,
+    edges: tuple[int, ...],
+    kept: tuple[tuple[str, ...], ...] | None = None,
+  ) -> mixed.Fan:
     return mixed.Fan(
       names=self.cell.ops,
-      kept=tuple(self.cell.kept[e] for e in edges),
+      kept=kept or tuple(self.cell.kept[e] for e in edges),
       stride=part.stride,
       train=self.train,
       axis=self.axis,
@@ -227,34 +243,38 @@ class SearchCell(nn.Module):
     drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
     return self._scanned(part, states, own, (leaves, weights, drop))
 
-  def _drawn(self, part, states, leaves, weights, drop):
-    """The same, with the one operator of each edge that weighs most."""
+  def _gated(self, part, states, leaves, weights, drop):
+    """The same for any edges, without the operators whose weight is zero."""
+    present = [
+      op
+      for op in self.cell.ops
+      if any(op in self.cell.kept[e] for e in part.edges)
+    ]
+    kept = [[op in self.cell.kept[e] for op in present] for e in part.edges]
+    columns = np.asarray([self.cell.ops.index(op) for op in present])
+    used = jnp.asarray(kept) & (weights[:, columns] != 0)
 
-    def branch(op):
-      fan = dataclasses.replace(self._fan(part, part.edges[:1]), kept=((op,),))
-      names = [name for name in leaves if name.startswith(f"{op}_")]
-
-      def compute(x, leaves, weights, drop):
+    def one(x, leaves, weights, used, drop):
+      shape = len(x), *strided(x.shape[1:3], part.stride), x.shape[3]
+      total, moments = jnp.zeros(shape, x.dtype), {}
+      for i, op in enumerate(present):
+        fan = self._fan(part, part.edges[:1], ((op,),))
+        own = {n: v for n, v in leaves.items() if n.startswith(f"{op}_")}
         # The moments of what is not computed stay as they are.
-        moments = {n: leaf for n, leaf in leaves.items() if _is_moment(n)}
-        if op not in self.cell.kept[part.edges[0]]:
-          shape = len(x), *strided(x.shape[1:3], part.stride), x.shape[3]
-          return jnp.zeros(shape, x.dtype), moments
-        own = {name: leaves[name] for name in names}
-        y, now = _alone(fan, x, own, weights, drop)
-        return y, moments | now
+        rest = {n: v for n, v in own.items() if _is_moment(n)}
 
-      return compute
+        def compute(y, fan=fan, own=own):
+          z, now = _alone(fan, x, own, weights, drop)
+          return y + z, now
 
-    branches = [branch(op) for op in self.cell.ops]
-
-    def one(x, leaves, weights, drop):
-      return lax.switch(
-        jnp.argmax(weights), branches, x, leaves, weights, drop
-      )
+        total, now = lax.cond(
+          used[i], compute, lambda y, rest=rest: (y, rest), total
+        )
+        moments |= now
+      return total, moments
 
     drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
-    return self._scanned(part, states, one, (leaves, weights, drop))
+    return self._scanned(part, states, one, (leaves, weights, used, drop))
 
   def _scanned(self, part, states, one, each):
     """The states after a loop over edges, and the moments of each.
@@ -310,12 +330,6 @@ def _alone(fan, x, leaves, weights, drop):
 
 def _is_moment(name: str) -> bool:
   return name.rstrip("12").endswith(("_mean", "_var"))
-
-
-def _positions(
-  edges: tuple[int, ...], owners: tuple[int, ...]
-) -> tuple[int, ...]:
-  return tuple(owners.index(e) for e in edges if e in owners)
 
 
 def check(cell: Cell) -> None:

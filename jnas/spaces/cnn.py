@@ -32,8 +32,8 @@ class Network(nn.Module):
       statistics of each replica's own examples.
     remat: whether to recompute each cell in the backward pass.
     loop: whether equal edges of a cell are one loop (`SearchCell`).
-    drawn: whether loops compute only the operator with an edge's largest
-      weight (`SearchCell`).
+    gated: whether loops leave out operators whose weight is zero
+      (`SearchCell`).
   """
 
   spec: Spec
@@ -41,7 +41,7 @@ class Network(nn.Module):
   axis: str | None = None
   remat: bool = False
   loop: bool = False
-  drawn: bool = False
+  gated: bool = False
 
   @nn.compact
   def __call__(
@@ -95,7 +95,7 @@ class Network(nn.Module):
           axis=self.axis,
           loop=self.loop,
           partial=spec.partial,
-          drawn=self.drawn,
+          gated=self.gated,
           **shared,
         )
         s0, s1 = s1, module(

@@ -42,6 +42,7 @@ def feed(
   pad: int = 0,
   flip: bool = False,
   cutout: int = 0,
+  autoaugment: bool = False,
   dtype: Any = jnp.float32,
 ) -> Draw:
   """A function (split, stream name, step) -> this replica's Batch.
@@ -56,6 +57,7 @@ def feed(
     pad: of the random crop; 0 for none.
     flip: whether to mirror half of the images.
     cutout: side of the erased square; 0 for none.
+    autoaugment: whether to apply AutoAugment's CIFAR-10 policy.
     dtype: of the images.
   """
 
@@ -75,6 +77,7 @@ def feed(
       pad=pad,
       flip=flip,
       cutout=cutout,
+      autoaugment=autoaugment,
       dtype=dtype,
     )
     paths = keys.stream(seed, f"{name}/paths", step)
