@@ -97,6 +97,7 @@ def feed(
     pad=source.crop_pad,
     flip=source.flip,
     cutout=source.cutout,
+    autoaugment=source.autoaugment,
     dtype=config.train.dtype,
   )
 
@@ -115,14 +116,14 @@ def key(
 
 
 def network(
-  config: ml_collections.ConfigDict, spec: Spec, drawn: bool = False
+  config: ml_collections.ConfigDict, spec: Spec, gated: bool = False
 ) -> cnn.Network:
   """The network of a spec, computed as the config says.
 
   Args:
     config: the configuration.
     spec: the network.
-    drawn: whether its edge weights have one operator an edge.
+    gated: whether operators whose weight is zero need not be computed.
   """
   return cnn.Network(
     spec,
@@ -130,7 +131,7 @@ def network(
     axis=parallel.AXIS if config.train.sync_batch_norm else None,
     remat=config.train.remat,
     loop=jax.default_backend() == "cpu",
-    drawn=drawn,
+    gated=gated,
   )
 
 

@@ -103,6 +103,9 @@ class SearchCell(nn.Module):
     gated: whether operators whose weight is zero are not computed, where there
       are loops (GDAS, section 3.2; masked and transit operators). Such a weight
       then gets no gradient.
+    active: the operators that are computed, for each edge; all of them count
+      once. The rest keeps its parameters and moments. None for all that the
+      cell keeps, with weights.
   """
 
   cell: Cell
@@ -116,6 +119,12 @@ class SearchCell(nn.Module):
   loop: bool
   partial: int = 1
   gated: bool = False
+  active: tuple[tuple[str, ...], ...] | None = None
+
+  @property
+  def computed(self) -> Cell:
+    """The graph of what is computed."""
+    return dataclasses.replace(self.cell, kept=self.active or self.cell.kept)
 
   @nn.compact
   def __call__(
@@ -130,7 +139,8 @@ class SearchCell(nn.Module):
       weights: [E, O], or None where every kept operator counts once.
       drop: [N, E, O] factors of drop path, or None.
     """
-    check(self.cell)
+    cell = self.computed
+    check(cell)
     norm = functools.partial(
       BatchNorm, train=self.train, scaled=self.affine, axis=self.axis
     )
@@ -144,21 +154,22 @@ class SearchCell(nn.Module):
       states[1] = Preprocess(self.channels, False, norm, name="input1")(s1)
     # What passes by the operators does so whatever they weigh.
     gated = self.gated and weights is not None and self.partial == 1
-    parts = segments(self.cell, self.reduction, self.loop, gated)
-    owners, leaves = self._leaves(parts)
-    moments: dict[str, list[Array]] = {}
+    parts = segments(cell, self.reduction, self.loop, gated)
+    owners, leaves = self._leaves(segments(self.cell, self.reduction, False))
+    moments = {n: leaf for n, leaf in leaves.items() if mixed.is_moment(n)}
     for part in parts:
       own, present = {}, {}
       for name, leaf in leaves.items():
-        present[name] = [e in owners[name] for e in part.edges]
-        if any(present[name]):
+        edges = self._users(name, part, owners[name])
+        present[name] = [owners[name].index(e) for e in edges]
+        if edges:
           # In a loop over unequal edges one that lacks an array is given
           # another's, and does not use it.
-          where = [
-            owners[name].index(e) if has else 0
-            for e, has in zip(part.edges, present[name], strict=True)
-            if has or part.form == "gated"
-          ]
+          where = present[name]
+          if part.form == "gated":
+            where = [
+              owners[name].index(e) if e in edges else 0 for e in part.edges
+            ]
           own[name] = mixed.rows(leaf, tuple(where))
       compute = {
         "fan": self._fanned, "loop": self._looped, "gated": self._gated
@@ -171,13 +182,26 @@ class SearchCell(nn.Module):
         None if drop is None else drop[:, part.edges],
       )
       for name, value in now.items():
-        if part.form == "gated" and not all(present[name]):
-          value = value[np.flatnonzero(present[name])]
-        moments.setdefault(name, []).append(value)
+        if part.form == "gated" and len(present[name]) < len(part.edges):
+          edges = self._users(name, part, owners[name])
+          value = value[np.asarray([part.edges.index(e) for e in edges])]
+        at = np.asarray(present[name])
+        moments[name] = moments[name].at[at].set(value)
     if self.train and not self.is_initializing():
-      for name, values in moments.items():
-        self.put_variable("batch_stats", name, jnp.concatenate(values))
+      for name, value in moments.items():
+        self.put_variable("batch_stats", name, value)
     return jnp.concatenate([states[i] for i in self.cell.concat], -1)
+
+  def _users(
+    self, name: str, part: Segment, owners: tuple[int, ...]
+  ) -> list[int]:
+    """The edges of a segment that compute with an array."""
+    return [
+      e
+      for e in part.edges
+      if e in owners
+      and any(name.startswith(f"{op}_") for op in self.computed.kept[e])
+    ]
 
   def _leaves(
     self, parts: tuple[Segment, ...]
@@ -217,7 +241,7 @@ class SearchCell(nn.Module):
   ) -> mixed.Fan:
     return mixed.Fan(
       names=self.cell.ops,
-      kept=kept or tuple(self.cell.kept[e] for e in edges),
+      kept=kept or tuple(self.computed.kept[e] for e in edges),
       stride=part.stride,
       train=self.train,
       axis=self.axis,
@@ -248,9 +272,9 @@ class SearchCell(nn.Module):
     present = [
       op
       for op in self.cell.ops
-      if any(op in self.cell.kept[e] for e in part.edges)
+      if any(op in self.computed.kept[e] for e in part.edges)
     ]
-    kept = [[op in self.cell.kept[e] for op in present] for e in part.edges]
+    kept = [[op in self.computed.kept[e] for op in present] for e in part.edges]
     columns = np.asarray([self.cell.ops.index(op) for op in present])
     used = jnp.asarray(kept) & (weights[:, columns] != 0)
 
@@ -261,7 +285,7 @@ class SearchCell(nn.Module):
         fan = self._fan(part, part.edges[:1], ((op,),))
         own = {n: v for n, v in leaves.items() if n.startswith(f"{op}_")}
         # The moments of what is not computed stay as they are.
-        rest = {n: v for n, v in own.items() if _is_moment(n)}
+        rest = {n: v for n, v in own.items() if mixed.is_moment(n)}
 
         def compute(y, fan=fan, own=own):
           z, now = _alone(fan, x, own, weights, drop)
@@ -326,10 +350,6 @@ def _alone(fan, x, leaves, weights, drop):
     None if drop is None else drop[:, None],
   )
   return y, {name: value[0] for name, value in moments.items()}
-
-
-def _is_moment(name: str) -> bool:
-  return name.rstrip("12").endswith(("_mean", "_var"))
 
 
 def check(cell: Cell) -> None:

@@ -13,6 +13,7 @@ from jnas.spaces import ops
 from jnas.spaces.blocks import FixedReduction, Residual
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.norm import BatchNorm
+from jnas.spaces.shared import SharedCell
 from jnas.spaces.spec import Block, Cell, Layer, Spec
 
 Array = jax.Array
@@ -33,7 +34,9 @@ class Network(nn.Module):
     remat: whether to recompute each cell in the backward pass.
     loop: whether equal edges of a cell are one loop (`SearchCell`).
     gated: whether loops leave out operators whose weight is zero
-      (`SearchCell`).
+      (`SearchCell`); in transit cells they always do.
+    settled: (name, operators of each edge) of transit cells whose sub-graph is
+      known: nothing else of them is computed, and weights are not read.
   """
 
   spec: Spec
@@ -42,6 +45,7 @@ class Network(nn.Module):
   remat: bool = False
   loop: bool = False
   gated: bool = False
+  settled: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
 
   @nn.compact
   def __call__(
@@ -86,7 +90,11 @@ class Network(nn.Module):
           block = remat(FixedReduction)(norm=cell_norm, **shared)
           s0, s1 = s1, block(s0, s1, None if drop is None else drop[i])
       else:
-        module = remat(SearchCell)(
+        active = dict(self.settled).get(layer.cell)
+        weights = None
+        if edge_weights is not None and active is None:
+          weights = edge_weights[layer.cell]
+        shared |= dict(
           cell=cell,
           reduction=layer.reduction,
           train=train,
@@ -94,16 +102,16 @@ class Network(nn.Module):
           pool_norm=spec.pool_norm,
           axis=self.axis,
           loop=self.loop,
-          partial=spec.partial,
-          gated=self.gated,
-          **shared,
+          gated=self.gated or cell.transit,
+          active=active,
         )
-        s0, s1 = s1, module(
-          s0,
-          s1,
-          None if edge_weights is None else edge_weights[layer.cell],
-          None if drop is None else drop[i],
-        )
+        if spec.sharing:
+          module = remat(SharedCell)(bottleneck=spec.bottleneck, **shared)
+          s0, s1 = s1, module(s0, s1, weights)
+        else:
+          module = remat(SearchCell)(partial=spec.partial, **shared)
+          own = None if drop is None else drop[i]
+          s0, s1 = s1, module(s0, s1, weights, own)
       halved = layer.reduction
       if spec.auxiliary and i == spec.auxiliary_layer:
         if train or self.is_initializing():

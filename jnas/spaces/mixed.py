@@ -88,6 +88,11 @@ def leaves(
   return found
 
 
+def is_moment(name: str) -> bool:
+  """Whether what `leaves` names so is a running moment."""
+  return name.rstrip("12").endswith(("_mean", "_var"))
+
+
 class Term(NamedTuple):
   """An operator's features before what scales and shifts them.
 
@@ -117,6 +122,8 @@ class Fan:
     partial: K; operators see the first C / K channels. The others pass by
       them, in a stride of two through a maximum pool, and count as much as all
       the weights of their edge together, that of `none` included.
+    shared: whether the edges share what an operator learns, and so its
+      features.
   """
 
   names: tuple[str, ...]
@@ -125,6 +132,7 @@ class Fan:
   train: bool
   axis: str | None = None
   partial: int = 1
+  shared: bool = False
 
   def __call__(
     self,
@@ -138,7 +146,7 @@ class Fan:
     Args:
       x: [N, H, W, C].
       leaves: what `leaves` names, for the T' edges that keep an operator:
-        [T', ...].
+        [T', ...]; [1, ...] where they share it.
       weights: [T, O], or None where every kept operator counts once.
       drop: [N, T, O] factors of drop path, or None.
 
@@ -299,7 +307,7 @@ class Fan:
     for kind, value in running._asdict().items():
       parts = lax.split(value, [len(y) for y in stacks])
       for op, part in zip(names, parts, strict=True):
-        shape = (len(self.where(op)), part.shape[1])
+        shape = (1 if self.shared else len(self.where(op)), part.shape[1])
         moments[f"{op}_{kind}{repeat}"] = jnp.broadcast_to(part, shape)
     return terms, moments
 

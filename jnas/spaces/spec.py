@@ -53,6 +53,10 @@ OPERATOR_SETS = {
 }
 
 
+TRANSIT = "_transit"  # ends the name of a transit cell
+ENGINES = ("all", "half", "first", "last")
+
+
 class Block(enum.Enum):
   """What stands in a stack and is not searched."""
 
@@ -73,6 +77,9 @@ class Cell:
     inputs: nodes that are the outputs of cells before: 2, or 1 for the
       previous cell alone, whose features then enter as they are.
     without_none: the edges whose relaxation `none` has been dropped from.
+    transit: whether it has no logits of its own but the sub-graph that is
+      derived from another cell at every step (EnTranNAS): "reduce_transit"
+      follows "reduce".
   """
 
   ops: tuple[str, ...]
@@ -81,6 +88,7 @@ class Cell:
   concat: tuple[int, ...]
   inputs: int = 2
   without_none: tuple[int, ...] = ()
+  transit: bool = False
 
   @property
   def nodes(self) -> int:
@@ -124,6 +132,8 @@ class Spec:
     partial: K; the operators of a cell see the first C / K channels, the rest
       passes by them (PC-DARTS). 1 for all channels.
     head_norm: whether normalisation and ReLU come before the classifier.
+    sharing: whether edges from one node share an operator's features.
+    bottleneck: with shared features, operators work on C / bottleneck channels.
   """
 
   cells: tuple[tuple[str, Cell | Block], ...]
@@ -136,6 +146,8 @@ class Spec:
   auxiliary: bool = False
   partial: int = 1
   head_norm: bool = False
+  sharing: bool = False
+  bottleneck: int = 1
 
   def cell(self, name: str) -> Cell | Block:
     """The cell with this name."""
@@ -143,9 +155,20 @@ class Spec:
 
   @property
   def searched(self) -> tuple[tuple[str, Cell], ...]:
-    """The (name, cell) pairs that have edge weights."""
+    """The (name, cell) pairs that have logits."""
     return tuple(
-      (name, cell) for name, cell in self.cells if isinstance(cell, Cell)
+      (name, cell)
+      for name, cell in self.cells
+      if isinstance(cell, Cell) and not cell.transit
+    )
+
+  @property
+  def transit(self) -> tuple[str, ...]:
+    """The names of the cells that have transit cells following them."""
+    return tuple(
+      name.removesuffix(TRANSIT)
+      for name, cell in self.cells
+      if isinstance(cell, Cell) and cell.transit
     )
 
   @property
@@ -213,6 +236,9 @@ def supernet(
   shared: bool = True,
   fixed_reduction: bool = False,
   partial: int = 1,
+  engines: str = "all",
+  sharing: bool = False,
+  bottleneck: int = 1,
 ) -> Spec:
   """The search network of DARTS and of what descends from it.
 
@@ -227,6 +253,10 @@ def supernet(
     shared: whether all cells of a kind share their edge weights.
     fixed_reduction: whether reduction cells are GDAS's fixed one.
     partial: K of partial channels.
+    engines: which cells of each kind are engines, the others being transit
+      cells: all of them, the first half, the first or the last.
+    sharing: whether edges from one node share an operator's features.
+    bottleneck: operators work on C / bottleneck channels.
   """
   edges = (fixed_edges if fixed else darts_edges)(nodes)
   kept = tuple(op for op in ops if op != "none")
@@ -236,11 +266,14 @@ def supernet(
     kept=(kept,) * len(edges),
     concat=tuple(range(2, nodes + 2)),
   )
-  layers = stack(cells, shared)
+  layers = _with_transit(stack(cells, shared), engines)
   parts = {}
   for layer in layers:
-    replaced = layer.reduction and fixed_reduction
-    parts[layer.cell] = Block.FIXED_REDUCTION if replaced else cell
+    if layer.reduction and fixed_reduction:
+      parts[layer.cell] = Block.FIXED_REDUCTION
+    else:
+      transit = layer.cell.endswith(TRANSIT)
+      parts[layer.cell] = dataclasses.replace(cell, transit=transit)
   return Spec(
     cells=tuple(sorted(parts.items()) if shared else parts.items()),
     layers=layers,
@@ -248,7 +281,27 @@ def supernet(
     classes=classes,
     auxiliary=auxiliary,
     partial=partial,
+    sharing=sharing,
+    bottleneck=bottleneck,
   )
+
+
+def _with_transit(
+  layers: tuple[Layer, ...], engines: str
+) -> tuple[Layer, ...]:
+  """The layers, all but the engines naming the transit form of their cell."""
+  found = list(layers)
+  for kind in {layer.cell for layer in layers}:
+    own = [i for i, layer in enumerate(layers) if layer.cell == kind]
+    chosen = {
+      "all": own,
+      "half": own[: (len(own) + 1) // 2],
+      "first": own[:1],
+      "last": own[-1:],
+    }[engines]
+    for i in set(own) - set(chosen):
+      found[i] = Layer(kind + TRANSIT, layers[i].reduction)
+  return tuple(found)
 
 
 def nas_bench_201(
