@@ -78,7 +78,7 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   virtual = steps.momentum_virtual(schedule, momentum=0.9, decay=3e-4)
   if variant["part"] == "step" and kind == "first_order" and loop:
     step = steps.first_order_step(
-      algorithm.relax, objective, sgd, adam, draw, seed=0, mean=parallel.mean
+      algorithm, objective, sgd, adam, draw, seed=0, mean=parallel.mean
     )
   elif variant["part"] == "step":
     step = steps.search_step(

@@ -16,6 +16,7 @@ from typing import Any
 
 import ml_collections
 
+from jnas import conflicts
 from jnas.fields import CHOICES, DURATIONS, POSITIVE_DURATIONS, RANGES, base
 
 _DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(epochs?|steps?|percent|%)\s*")
@@ -271,104 +272,10 @@ def _cross_problems(flat: dict[str, Any]) -> list[str]:
       f"amended, not for {hypergrad}; use exact"
     )
   if flat["task"] == "search":
-    problems += _search_problems(flat) + _stage_problems(flat)
+    problems += conflicts.problems(flat)
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(
       "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "
       "the directory of a search, a JSON or text file, or the text itself"
-    )
-  return problems
-
-
-def _search_problems(flat: dict[str, Any]) -> list[str]:
-  """What of the space does not go with the rest."""
-  problems = []
-  algorithm, space = flat["algo.name"], flat["space.name"]
-  cells, width, parts = (
-    flat[f"space.{name}"] for name in ("cells", "width", "partial")
-  )
-  bench = space == "nas_bench_201"
-  if 0 < cells < 3 and not bench and algorithm != "pdarts":
-    problems.append(f"space.cells: a search needs 3 or more, got {cells}")
-  if parts > 0 and width % parts:
-    problems.append(
-      f"space.partial: must divide space.width ({width}), got {parts}"
-    )
-  edges = flat["space.edges"]
-  if edges != "all" and (bench or algorithm == "pdarts"):
-    taken = "nas_bench_201" if bench else "pdarts"
-    problems.append(f"space.edges: {taken} has all edges, got {edges!r}")
-  if edges == "searched" and algorithm not in ("darts", "amended"):
-    problems.append(
-      "space.edges: searched goes with algo.name darts and amended, not with "
-      f"{algorithm}"
-    )
-  if flat["space.nodes"] < 2 and edges == "searched":
-    problems.append("space.nodes: searched edges need 2 or more, got 1")
-  if bench and (flat["space.fixed_reduction"] or not flat["space.shared"]):
-    problems.append(
-      "space: nas_bench_201 is one shared cell; leave space.shared true and "
-      "space.fixed_reduction false"
-    )
-  if flat["space.fixed_reduction"] and not flat["space.shared"]:
-    problems.append(
-      "space.fixed_reduction: needs space.shared, a genotype of its own for "
-      "every cell has no fixed ones"
-    )
-  if flat["space.table"] and not bench:
-    problems.append(
-      f"space.table: has the cells of nas_bench_201, not of {space}"
-    )
-  if bench and flat["train.auxiliary"]:
-    problems.append("train.auxiliary: nas_bench_201 has no auxiliary head")
-  return problems
-
-
-_OPERATORS = {"s1": 8, "s2": 2, "s3": 3}
-
-
-def _stage_problems(flat: dict[str, Any]) -> list[str]:
-  """What is wrong with the stages of P-DARTS."""
-  if flat["algo.name"] != "pdarts":
-    return []
-  problems = []
-  shared = flat["space.shared"] and not flat["space.fixed_reduction"]
-  if flat["space.name"] not in _OPERATORS or not shared:
-    problems.append(
-      "algo.name: pdarts searches shared normal and reduction cells of s1, s2 "
-      "or s3; set space.name and space.shared, not space.fixed_reduction"
-    )
-    return problems
-  names = ("cells", "operators", "skip_rates")
-  stages = {name: flat[f"pdarts.{name}"] for name in names}
-  lengths = {len(values) for values in stages.values()}
-  if len(lengths) > 1 or 0 in lengths:
-    problems.append(
-      "pdarts: cells, operators and skip_rates need one entry a stage each, "
-      "got "
-      + ", ".join(f"{name}={value}" for name, value in stages.items())
-    )
-    return problems
-  whole = all(type(n) is int for n in stages["cells"] + stages["operators"])
-  if not whole or min(stages["cells"]) < 3:
-    problems.append(
-      f"pdarts.cells: whole numbers from 3 on, got {stages['cells']}"
-    )
-  operators, most = stages["operators"], _OPERATORS[flat["space.name"]]
-  falling = list(operators) == sorted(operators, reverse=True)
-  if not whole or operators[0] != most or min(operators) < 2 or not falling:
-    problems.append(
-      f"pdarts.operators: falls from {most}, all of {flat['space.name']}, to 2 "
-      f"or more, got {operators}"
-    )
-  if not all(0 <= rate < 1 for rate in stages["skip_rates"]):
-    problems.append(
-      "pdarts.skip_rates: at least 0 and less than 1 each, got "
-      f"{stages['skip_rates']}"
-    )
-  most = 2 * flat["space.nodes"]
-  if not 0 <= flat["pdarts.skips"] <= most:
-    problems.append(
-      f"pdarts.skips: from 0 to {most}, two a node, got {flat['pdarts.skips']}"
     )
   return problems

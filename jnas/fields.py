@@ -15,15 +15,16 @@ def base() -> ml_collections.ConfigDict:
       "name": "digits",  # data set; see jnas/data/sources.py
       "path": "",  # file or folder that holds it, if it needs one
       "limit": 0,  # at most this many training images; 0 = all
-      "share": 0.5,  # of them train the weights in search, the rest alpha
+      "share": 0.5,  # of them train the weights in search, the rest alpha; 1:
+      # all do both (goldnas)
       "crop_pad": 0,  # random crop after padding by so many pixels; 0 = off
       "flip": False,  # random horizontal flip
       "cutout": 0,  # side in pixels of the square that is erased; 0 = off
       "autoaugment": False,  # AutoAugment's CIFAR-10 policy, before normalising
     },
     "space": {
-      "name": "s1",  # s1: the 8 of DARTS | s2: skip, sep 3x3 | s3: and none |
-      # nas_bench_201: that benchmark's cells
+      "name": "s1",  # s1: the 8 of DARTS | s1_7: without none | s1_12: and 5
+      # more | s2: skip, sep 3x3 | s3: and none | nas_bench_201: its cells
       "cells": 8,  # depth; of nas_bench_201, cells in each of 3 stages
       "width": 16,  # channels of the first cell
       "nodes": 4,  # intermediate nodes of a cell; edges = n (n + 3) / 2
@@ -32,11 +33,15 @@ def base() -> ml_collections.ConfigDict:
       "shared": True,  # whether all cells of a kind share alpha
       "fixed_reduction": False,  # GDAS's reduction cell, not searched
       "partial": 1,  # K: operators see 1 / K of the channels (PC-DARTS)
+      "engines": "all",  # all | half | first | last: cells of each kind that
+      # hold all operators; the others transit what is derived (EnTranNAS)
+      "sharing": False,  # edges from one node share an operator's features
+      "bottleneck": 1,  # with sharing: operators see channels / bottleneck
       "table": "",  # CSV of nas_bench_201's true accuracies, if at hand
       "column": "cifar10_200",  # of that table
     },
     "algo": {
-      "name": "darts",  # darts | amended | pcdarts | gdas | pdarts | random
+      "name": "darts",  # see CHOICES for the others
       "hypergrad": "first_order",  # see CHOICES for the others
       "form": "exact",  # exact | finite_difference (unrolled, amended only)
       "eta": 0.1,  # of the amended term; unrolled steps by the current lr
@@ -44,8 +49,12 @@ def base() -> ml_collections.ConfigDict:
       "solver_damping": 0.01,  # added to the Hessian's diagonal by the solver
       "solver_scale": 0.1,  # step of the Neumann series
       "warmup": "0 epochs",  # alpha rests so long (pdarts: in each stage)
-      "tau": 10.0,  # gdas: temperature of the draw at the start
-      "tau_end": 1.0,  # and at the end; it falls linearly
+      "tau": 10.0,  # gdas, entrannas, dst: temperature at the start
+      "tau_end": 1.0,  # gdas: and at the end; it falls linearly
+      "tau_ratio": 0.923,  # entrannas, dst: factor of an epoch
+      "sparsity": 0.1,  # dst: lambda, of -log t in the architecture's loss
+      "settle": "1 epochs",  # entrannas, dst: compile transit cells as they
+      # are once they have not changed for so long; 0 = never
       "candidates": 20,  # random: cells that are tried at each evaluation
       "diagnose": "0 epochs",  # period of cosine_implicit; 0 = never
     },
@@ -54,6 +63,18 @@ def base() -> ml_collections.ConfigDict:
       "operators": (8, 5, 3),  # operators on an edge, none included
       "skip_rates": (0.0, 0.4, 0.7),  # of dropout after skips, at first
       "skips": 2,  # M: skip connections that the normal cell may keep
+    },
+    "gold": {  # Algorithm 1 of GOLD-NAS
+      "mu": 0.0,  # weight of the expected FLOPs beside the uniform ones
+      "through_mean": False,  # differentiate the mean in equation 5
+      "n0": 4,  # operators that an epoch is to prune
+      "lambda0": 1e-5,  # first increment of lambda, a million multiply-adds
+      "c0": 2.0,  # factor of the increment, divisor of lambda
+      "xi_max": 0.05,  # the n0 weakest are pruned below this
+      "xi_min": 0.01,  # all are pruned below this
+      "t0": 3,  # epochs without pruning that make a network Pareto-optimal
+      "flops_min": 360.0,  # millions of multiply-adds at which a search ends
+      "rebuild": 0.25,  # share of them that must be masked to compile anew
     },
     "train": {
       "length": "50 epochs",  # of the whole run
@@ -74,8 +95,10 @@ def base() -> ml_collections.ConfigDict:
       "clip": 5.0,  # largest global norm of the gradient; 0 = no clipping
       "warmup": "0 epochs",  # linear rise of the learning rate
     },
-    "arch": {  # Adam, of alpha
+    "arch": {  # of alpha
+      "optimizer": "adam",  # adam | sgd
       "lr": 3e-4,  # constant
+      "momentum": 0.9,  # of sgd
       "b1": 0.5,  # decay of the first moment
       "b2": 0.999,  # decay of the second moment
       "decay": 1e-3,  # L2, part of the gradient
@@ -105,13 +128,17 @@ def base() -> ml_collections.ConfigDict:
 
 CHOICES = {
   "task": ("search", "retrain", "compare"),
-  "space.name": ("s1", "s2", "s3", "nas_bench_201"),
+  "space.name": tuple("s1 s1_7 s1_12 s2 s3 nas_bench_201".split()),
   "space.edges": ("all", "fixed", "searched"),
-  "algo.name": tuple("darts amended pcdarts gdas pdarts random".split()),
+  "space.engines": ("all", "half", "first", "last"),
+  "algo.name": tuple(
+    "darts amended pcdarts gdas pdarts random entrannas dst goldnas".split()
+  ),
   "algo.hypergrad": tuple(
     "first_order unrolled amended implicit_cg implicit_neumann".split()
   ),
   "algo.form": ("exact", "finite_difference"),
+  "arch.optimizer": ("adam", "sgd"),
   "train.dtype": ("float32", "bfloat16"),
 }
 
@@ -121,25 +148,32 @@ RANGES = (
     "greater than 0",
     "space.cells space.width space.nodes space.partial algo.solver_steps "
     "algo.solver_scale algo.tau algo.tau_end algo.candidates compare.seeds "
-    "train.batch weights.lr arch.lr log.keep",
+    "train.batch weights.lr arch.lr log.keep space.bottleneck gold.n0 "
+    "gold.lambda0 gold.xi_max gold.xi_min gold.flops_min",
   ),
   (
     lambda v: v >= 0,
     "0 or greater",
     "data.limit data.crop_pad data.cutout algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
-    "weights.clip arch.decay arch.init",
+    "weights.clip arch.decay arch.init algo.sparsity gold.mu gold.t0",
   ),
   (
     lambda v: 0 <= v < 1,
     "at least 0 and less than 1",
-    "train.drop_path train.label_smoothing weights.momentum arch.b1 arch.b2",
+    "train.drop_path train.label_smoothing weights.momentum arch.b1 arch.b2 "
+    "arch.momentum gold.rebuild",
   ),
-  (lambda v: 0 < v < 1, "between 0 and 1, both excluded", "data.share"),
+  (
+    lambda v: 0 < v <= 1,
+    "greater than 0 and at most 1",
+    "data.share algo.tau_ratio",
+  ),
+  (lambda v: v > 1, "greater than 1", "gold.c0"),
   (lambda v: 0 <= v < 2**32, "from 0 to 4294967295", "seed"),
 )
 
 POSITIVE_DURATIONS = ("train.length", "log.every", "log.save")
 DURATIONS = POSITIVE_DURATIONS + tuple(
-  "algo.warmup algo.diagnose weights.warmup log.evaluate".split()
+  "algo.warmup algo.diagnose algo.settle weights.warmup log.evaluate".split()
 )

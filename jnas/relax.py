@@ -48,6 +48,73 @@ def softmax(
   return jax.nn.softmax(logits / temperature, axis=-1, where=where)
 
 
+def sigmoid(
+  logits: Array,
+  mask: Array | None = None,
+  key: Array | None = None,
+  temperature: float | Array = 1.0,
+) -> Array:
+  """The sigmoid of each operator on its own: GOLD-NAS's.
+
+  weights[e, o] = 1 / (1 + exp(-logits[e, o] / tau)); operators do not compete
+  (section 3.2). A logit of minus infinity, that of a pruned operator, gives a
+  weight of zero and stays what it is under any gradient.
+
+  Args:
+    logits: [E, O].
+    mask: [E, O] of ones and zeros, or None; masked operators get weight zero.
+    key: not used.
+    temperature: tau > 0.
+
+  Returns:
+    [E, O] in [0, 1).
+
+  >>> sigmoid(jnp.array([[0.0, -jnp.inf]]))
+  Array([[0.5, 0. ]], dtype=float32)
+  """
+  del key
+  weights = jax.nn.sigmoid(logits / temperature)
+  return weights if mask is None else jnp.where(mask > 0, weights, 0)
+
+
+def dst_sparsify(
+  weights: Array, thresholds: Array, targets: Sequence[int]
+) -> Array:
+  """Weights of which those below a learnt threshold are zero: EnTranNAS-DST's.
+
+    p^[e, o] = p[e, o] / max_{e', o'} p[e', o'], e' into the node that e enters
+    q[e, o]  = relu(p^[e, o] - t), t = sigmoid(beta) of that node
+    q^[e, o] = q[e, o] / sum_o' q[e, o'] where that is not zero
+
+  Yang et al. 2021, equations 7 to 9. Of each node the largest weight stays, as
+  t < 1; rounding is kept from making it one.
+
+  Args:
+    weights: p, [E, O], those of the softmax.
+    thresholds: beta, one for each node that edges enter, in their order.
+    targets: the node that each edge enters.
+
+  Returns:
+    [E, O], each row adding up to one or to zero.
+
+  >>> p = jnp.array([[0.8, 0.2], [0.3, 0.7]])
+  >>> dst_sparsify(p, jnp.zeros(1), (2, 2))
+  Array([[1., 0.],
+         [0., 1.]], dtype=float32)
+  >>> [round(float(x), 2) for x in dst_sparsify(p, -jnp.ones(1), (2, 2))[1]]
+  [0.16, 0.84]
+  """
+  entered = sorted(set(targets))
+  place = jnp.asarray([entered.index(target) for target in targets])
+  same = jnp.asarray(targets)[:, None] == jnp.asarray(targets)[None]
+  most = jnp.where(same, weights.max(-1)[None], 0).max(-1)
+  top = 1 - jnp.finfo(weights.dtype).eps
+  t = jnp.minimum(jax.nn.sigmoid(thresholds), top)[place]
+  q = jax.nn.relu(weights / most[:, None] - t[:, None])
+  total = q.sum(-1, keepdims=True)
+  return jnp.where(total > 0, q / jnp.where(total > 0, total, 1), 0)
+
+
 def gumbel_hard(
   logits: Array,
   mask: Array | None = None,

@@ -156,7 +156,7 @@ def test_all_problems_are_told_at_once():
     r"weights\.clip: expected a number, got nan",
     r"algo\.hypergrad: 'amend' is not one of .*; did you mean amended",
     r"space\.cells: must be greater than 0, got 0",
-    r"data\.share: must be between 0 and 1, both excluded, got 1\.0",
+    r"data\.share: must be greater than 0 and at most 1, got 1\.5",
     r"log\.save: expected a duration such as .*, got 'soon'",
   ]
   assert len(found) == len(expected)

@@ -86,7 +86,7 @@ def stages():
 
 def test_the_stages_of_pdarts_grow_deeper_and_drop_the_weakest_operators():
   plan = stages()
-  one = plan.first()
+  one = plan.first
   assert (one.index, one.start, one.stop, one.spec) == (0, 0, 50, FIRST)
   two = plan.following(one, {}, TABLES)
   assert two.spec == AFTER_ONE
@@ -144,7 +144,7 @@ def test_parts_of_a_run_are_as_equal_as_they_can_be():
   assert controller.equal_parts(11, 3) == (4, 7, 11)
   assert controller.equal_parts(7, 1) == (7,)
   plan = controller.single(FIRST, 7)
-  stage = plan.first()
+  stage = plan.first
   assert stage == Stage(0, FIRST, 0, 7)
   assert plan.following(stage, {}, {}) is None
 
@@ -282,7 +282,7 @@ def test_the_second_stage_has_the_strongest_pair_of_each_node():
   }
   table = {name: np.zeros((14, 2)) for name in ("normal", "reduce")}
   plan = controller.edges_first(first, 9)
-  one = plan.first()
+  one = plan.first
   assert (one.spec, one.start, one.stop) == (first, 0, 4)
   two = plan.following(one, beta | table, {})
   assert (two.index, two.start, two.stop) == (1, 4, 9)

@@ -19,7 +19,7 @@ def parts():
 
 def shared(parts, draw=test_steps.draw, **options):
   return steps.first_order_step(
-    test_steps.relax,
+    test_steps.algorithm(),
     test_steps.objective,
     parts.weights_optimizer,
     parts.arch_optimizer,

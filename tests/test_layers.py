@@ -29,7 +29,8 @@ LAYERS = {
   "genotype_rules": set(),  # what makes them invalid, split off
   "genotype": {"zoo", "genotype_text", "genotype_rules"},
   "fields": set(),  # what a configuration holds; split off from config
-  "config": {"fields"},
+  "conflicts": set(),  # which fields do not go together; split off, too
+  "config": {"fields", "conflicts"},
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
   "hypergrad": {"solve"},
@@ -42,7 +43,8 @@ LAYERS = {
   "main": {"config", "runs"},
 }
 NO_JAX = {
-  "fields", "config", "zoo", "genotype_text", "genotype_rules", "genotype"
+  *("fields", "conflicts", "config"),
+  *("zoo", "genotype_text", "genotype_rules", "genotype"),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from jnas.algorithms import base
 from jnas.data import augment, device
 from jnas.runtime import parallel
-from jnas.training import losses, optim, steps
+from jnas.training import batches, losses, optim, steps
 from jnas.training import state as state_lib
 
 BATCH, LR, ARCH_LR, CLIP = 4, (0.3, 0.2, 0.1), 0.05, 1.0
@@ -53,6 +53,17 @@ def relax(arch, key, step):
   return mixture(arch)
 
 
+def algorithm(name="first_order", **options):
+  return base.Algorithm(
+    init=None,
+    relax=relax,
+    mixture=mixture,
+    estimate=base.estimator(name, eta=0.7),
+    derive=None,
+    **options,
+  )
+
+
 class Parts(NamedTuple):
   state: state_lib.State
   train: device.Split
@@ -63,13 +74,7 @@ class Parts(NamedTuple):
   def step(self, name="first_order", **kwargs):
     virtual = steps.momentum_virtual(schedule, momentum=0.9, decay=0.01)
     return steps.search_step(
-      base.Algorithm(
-        init=None,
-        relax=relax,
-        mixture=mixture,
-        estimate=base.estimator(name, eta=0.7),
-        derive=None,
-      ),
+      algorithm(name),
       objective,
       self.weights_optimizer,
       self.arch_optimizer,
@@ -330,7 +335,7 @@ def images():
 
 def test_replicas_draw_the_parts_of_one_batch(images):
   make = functools.partial(
-    steps.feed, seed=3, batch=4, pad=2, flip=True, cutout=3, **IMAGES
+    batches.feed, seed=3, batch=4, pad=2, flip=True, cutout=3, **IMAGES
   )
   whole = make(local=4, offset=lambda n: 0 * n)(images, "train", jnp.int32(5))
   halves = [
@@ -351,15 +356,15 @@ def test_replicas_draw_the_parts_of_one_batch(images):
 
 
 def test_an_epoch_of_batches_has_each_example_once(images):
-  draw_plain = steps.feed(
+  draw_plain = batches.feed(
     seed=3, batch=5, local=5, offset=lambda n: 0, **IMAGES
   )
   epochs = []
   for at in ((0, 1), (2, 3)):
-    batches = [draw_plain(images, "train", jnp.int32(i)) for i in at]
-    order = np.concatenate([batch.y for batch in batches])
+    found = [draw_plain(images, "train", jnp.int32(i)) for i in at]
+    order = np.concatenate([batch.y for batch in found])
     assert sorted(order) == list(range(10))
-    x = np.concatenate([batch.x for batch in batches])
+    x = np.concatenate([batch.x for batch in found])
     expected = augment.normalise(
       images.x[order], IMAGES["mean"], IMAGES["std"]
     )

@@ -5,18 +5,21 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jnas import hypergrad, relax, solve
 from jnas.genotype import (
   AnyGenotype,
   Genotype,
+  ImageCell,
   NasBench201Genotype,
   StackGenotype,
 )
+from jnas.genotype import chosen as chosen_pairs
 from jnas.hypergrad import Hypergradient
 from jnas.spaces import arch as arch_lib
-from jnas.spaces.spec import Cell, Spec
+from jnas.spaces.spec import TRANSIT, Cell, Spec
 
 Array = jax.Array
 Arch = dict[str, Array]
@@ -30,8 +33,8 @@ class Algorithm(NamedTuple):
     init: (key, scale) -> arch, logits drawn from N(0, scale^2).
     relax: (arch, key, step) -> edge weights, [E, O] for each searched cell.
       What a network computes with. `key` is None where it is evaluated.
-    mixture: arch -> edge weights, [E, O] each: what the logits say of the
-      operators, without any draw. What is derived from, and reported.
+    mixture: (arch, step) -> edge weights, [E, O] each: what the logits say of
+      the operators, without any draw. What is derived from, and reported.
     estimate: (train, valid, w, alpha, virtual, mean) -> Hypergradient, with
       the losses and `mean` of `jnas.hypergrad` and `virtual` the weight
       optimizer's next step (w, gradient) -> w'. None where arch is not learnt
@@ -40,14 +43,39 @@ class Algorithm(NamedTuple):
     drawn: whether `relax` gives one operator an edge. Batch statistics over
       many draws are those of no sub-network, so that such a search evaluates
       with those of the batch.
+    penalty: (arch, controls) -> scalar that is added to the loss by which arch
+      is learnt, or None. `controls` are what the controller sets.
+    derivation: (arch, step) -> what transit cells compute, [E, O] of zeros and
+      ones for each cell that they follow; None where there are none.
+    one_level: whether weights and arch step together, on the same batch.
   """
 
   init: Callable[[Array, float], Arch]
   relax: Callable[[Arch, Array | None, Array | int], Weights]
-  mixture: Callable[[Arch], Weights]
+  mixture: Callable[..., Weights]
   estimate: Callable[..., Hypergradient] | None
   derive: Callable[[Mapping[str, np.ndarray]], AnyGenotype]
   drawn: bool = False
+  penalty: Callable[[Arch, Mapping[str, Array]], Array] | None = None
+  derivation: Callable[[Arch, Array | int], Weights] | None = None
+  one_level: bool = False
+
+
+def edge_weights(
+  algorithm: Algorithm, arch: Arch, key: Array | None, state: Any
+) -> Weights:
+  """The edge weights of all cells in one step, transit cells included.
+
+  Args:
+    algorithm: with the relaxation.
+    arch: its architecture parameters.
+    key: of the step's draw, or None.
+    state: with `step`, and `controls` that hold what transit cells compute.
+  """
+  weights = dict(algorithm.relax(arch, key, state.step))
+  for name, chosen in state.controls.get("derived", {}).items():
+    weights[name + TRANSIT] = chosen
+  return weights
 
 
 def masks(spec: Spec) -> dict[str, np.ndarray | None]:
@@ -56,21 +84,22 @@ def masks(spec: Spec) -> dict[str, np.ndarray | None]:
   return {name: None if m.all() else m for name, m in found.items()}
 
 
-def softmax_mixture(spec: Spec) -> Callable[[Arch], Weights]:
+def softmax_mixture(spec: Spec) -> Callable[..., Weights]:
   """The softmax on each edge over the operators that the spec keeps."""
   kept = masks(spec)
 
-  def mixture(arch: Arch) -> Weights:
+  def mixture(arch: Arch, step: Array | int = 0) -> Weights:
+    del step
     return {name: relax.softmax(arch[name], kept[name]) for name in kept}
 
   return mixture
 
 
 def deterministic(
-  mixture: Callable[[Arch], Weights],
+  mixture: Callable[..., Weights],
 ) -> Callable[[Arch, Array | None, Array | int], Weights]:
-  """The relaxation that is the mixture itself, without key and step."""
-  return lambda arch, key, step: mixture(arch)
+  """The relaxation that is the mixture itself, without key."""
+  return lambda arch, key, step: mixture(arch, step)
 
 
 def logits(spec: Spec) -> Callable[[Array, float], Arch]:
@@ -122,8 +151,8 @@ def weighted_edges(
       arch[edge_logits(name)] = scale * drawn
     return arch
 
-  def mixture(arch: Arch) -> Weights:
-    weights = operators(arch)
+  def mixture(arch: Arch, step: Array | int = 0) -> Weights:
+    weights = operators(arch, step)
     return {
       name: weights[name] * factor(arch[edge_logits(name)], cell)[:, None]
       for name, cell in searched.items()
@@ -232,7 +261,78 @@ def strongest_edges(
   return tuple(pairs)
 
 
-Choose = Callable[[Cell, np.ndarray], tuple[tuple[str, int], ...]]
+def connections(
+  cell: Cell, weights: np.ndarray
+) -> ImageCell:
+  """What weighs more than zero, node by node: any number of pairs a node.
+
+  The derivation of EnTranNAS-DST (equation 10) and of GOLD-NAS.
+
+  Args:
+    cell: the cell.
+    weights: [E, O].
+  """
+  return tuple(
+    tuple(
+      (op, source)
+      for e, (source, to) in enumerate(cell.edges)
+      for o, op in enumerate(cell.ops)
+      if to == target and weights[e, o] > 0 and op != "none"
+    )
+    for target in range(cell.inputs, cell.nodes)
+  )
+
+
+def strongest_mask(
+  cell: Cell, weights: Array, order: Array | None = None, inputs: int = 2
+) -> Array:
+  """Ones where `strongest_edges` has an operator: [E, O], within a program.
+
+  Args:
+    cell: the cell.
+    weights: [E, O].
+    order: how strong each edge is, [E]; by default as its strongest operator.
+    inputs: edges kept per node.
+  """
+  allowed = arch_lib.mask(cell) > 0
+  allowed &= np.asarray([op != "none" for op in cell.ops])
+  scores = jnp.where(allowed, weights, -jnp.inf)
+  chosen = jax.nn.one_hot(scores.argmax(-1), len(cell.ops))
+  order = scores.max(-1) if order is None else order
+  targets = np.asarray([target for _, target in cell.edges])
+  first = np.arange(len(targets))
+  ahead = (order[None] > order[:, None]) | (
+    (order[None] == order[:, None]) & (first[None] < first[:, None])
+  )
+  same = targets[:, None] == targets[None]
+  return chosen * ((same & ahead).sum(-1) < inputs)[:, None]
+
+
+def indicator(
+  spec: Spec, genotype: AnyGenotype
+) -> dict[str, np.ndarray]:
+  """Ones where a genotype has an operator: [E, O] for each cell that has any.
+
+  With them as edge weights a search network is the child network (Yang et al.
+  2021, section 4.1): inference through the derived paths alone.
+
+  Args:
+    spec: the search network that the genotype is of.
+    genotype: of its cells.
+  """
+  found = {}
+  chosen = chosen_pairs(genotype)
+  for name, cell in spec.cells:
+    if not isinstance(cell, Cell):
+      continue
+    found[name] = np.zeros(cell.shape, np.float32)
+    for op, source, target in chosen[name.removesuffix(TRANSIT)]:
+      edge = cell.edges.index((source, target))
+      found[name][edge, cell.ops.index(op)] = 1
+  return found
+
+
+Choose = Callable[[Cell, np.ndarray], ImageCell]
 
 
 def genotype_of(
@@ -248,7 +348,8 @@ def genotype_of(
   Args:
     spec: the search network.
     weights: [E, O] for each searched cell.
-    choose: (cell, weights) -> (operator, predecessor) pairs.
+    choose: (cell, weights) -> (operator, predecessor) pairs, two a node or
+      node by node.
   """
   cells = dict(spec.searched)
   arrays = {name: np.asarray(weights[name]) for name in cells}

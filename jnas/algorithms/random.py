@@ -12,7 +12,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jnas.algorithms import base
 from jnas.spaces import arch as arch_lib
@@ -42,7 +41,7 @@ def random(spec: Spec) -> base.Algorithm:
   return base.Algorithm(
     init=lambda key, scale: drawn(key),
     relax=relaxed,
-    mixture=lambda arch: arch,
+    mixture=lambda arch, step=0: arch,
     estimate=None,
     derive=functools.partial(base.genotype_of, spec),
     drawn=True,
@@ -62,16 +61,10 @@ def draw(cell: Cell, key: Array, inputs: int = 2) -> Array:
     inputs: edges of a node.
   """
   of_ops, of_edges = jax.random.split(key)
-  allowed = arch_lib.mask(cell) > 0
-  if cell.inputs > 1:
-    allowed &= np.asarray([op != "none" for op in cell.ops])
   scores = jax.random.gumbel(of_ops, cell.shape)
+  if cell.inputs > 1:
+    order = jax.random.uniform(of_edges, (len(cell.edges),))
+    return base.strongest_mask(cell, scores, order, inputs)
+  allowed = arch_lib.mask(cell) > 0
   chosen = jnp.argmax(jnp.where(allowed, scores, -jnp.inf), -1)
-  weights = jax.nn.one_hot(chosen, len(cell.ops))
-  if cell.inputs == 1:
-    return weights
-  order = jax.random.uniform(of_edges, (len(cell.edges),))
-  targets = np.asarray([target for _, target in cell.edges])
-  same = targets[:, None] == targets[None]
-  before = jnp.sum(same & (order[None] < order[:, None]), -1)
-  return weights * (before < inputs)[:, None]
+  return jax.nn.one_hot(chosen, len(cell.ops))

@@ -14,7 +14,7 @@ from jnas.data import device, sources
 from jnas.runtime import keys, parallel
 from jnas.spaces import cnn
 from jnas.spaces.spec import Spec
-from jnas.training import losses, optim, steps
+from jnas.training import batches, losses, optim, steps
 from jnas.training.evaluation import eval_step
 
 
@@ -84,10 +84,10 @@ def schedules(
 
 def feed(
   config: ml_collections.ConfigDict, data: sources.ImageData, mesh: Mesh
-) -> steps.Draw:
-  """The batches of a config, as `jnas.training.steps.feed` draws them."""
+) -> batches.Draw:
+  """The batches of a config, as `jnas.training.batches.feed` draws them."""
   batch, source = config.train.batch, config.data
-  return steps.feed(
+  return batches.feed(
     seed=config.seed,
     batch=batch,
     local=parallel.local_batch(batch, mesh),
@@ -116,7 +116,10 @@ def key(
 
 
 def network(
-  config: ml_collections.ConfigDict, spec: Spec, gated: bool = False
+  config: ml_collections.ConfigDict,
+  spec: Spec,
+  gated: bool = False,
+  settled: tuple[Any, ...] = (),
 ) -> cnn.Network:
   """The network of a spec, computed as the config says.
 
@@ -124,6 +127,7 @@ def network(
     config: the configuration.
     spec: the network.
     gated: whether operators whose weight is zero need not be computed.
+    settled: transit cells that are computed as they are (`cnn.Network`).
   """
   return cnn.Network(
     spec,
@@ -132,6 +136,7 @@ def network(
     remat=config.train.remat,
     loop=jax.default_backend() == "cpu",
     gated=gated,
+    settled=settled,
   )
 
 
@@ -174,6 +179,18 @@ def weights_optimizer(
     decay=config.weights.decay,
     clip=config.weights.clip,
   )
+
+
+def arch_optimizer(
+  config: ml_collections.ConfigDict,
+) -> optax.GradientTransformation:
+  """The optimizer of the architecture parameters."""
+  arch = config.arch
+  if arch.optimizer == "sgd":
+    return optim.sgd(
+      lambda step: arch.lr, momentum=arch.momentum, decay=arch.decay, clip=0.0
+    )
+  return optim.adam(arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay)
 
 
 def dropout(

@@ -11,11 +11,11 @@ import numpy as np
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base, pdarts
 from jnas.data import benchmark
-from jnas.runs import build, monitor, recipe
-from jnas.runs.problem import Problem, stage_clock
+from jnas.runs import build, monitor, pareto, recipe
+from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import keys, parallel
 from jnas.runtime.writer import Writer
-from jnas.spaces import cnn
+from jnas.spaces import cnn, cost
 from jnas.training import optim, steps
 from jnas.training.controller import Stage
 from jnas.training.diagnose import implicit_cosine
@@ -30,8 +30,8 @@ def mixture(
   algorithm: base.Algorithm,
 ) -> Callable[[State], dict[str, np.ndarray]]:
   """A function state -> the mixture's weights, on the host."""
-  compiled = jax.jit(lambda arch: dict(algorithm.mixture(arch)))
-  return lambda state: jax.device_get(compiled(state.arch))
+  compiled = jax.jit(lambda arch, step: dict(algorithm.mixture(arch, step)))
+  return lambda state: jax.device_get(compiled(state.arch, state.step))
 
 
 def build_evaluation(
@@ -48,7 +48,7 @@ def build_evaluation(
   )
   diagnose = None
   period = problem.clock.steps(config.algo.diagnose)
-  if algorithm.estimate is not None:
+  if algorithm.estimate is not None and not algorithm.one_level:
     diagnose = build_diagnosis(problem, stage, algorithm, network, drop)
   weights_at = mixture(algorithm)
 
@@ -57,7 +57,7 @@ def build_evaluation(
       state = state._replace(
         arch=best_candidate(problem, algorithm, measure, state, at)
       )
-    used = algorithm.relax(state.arch, None, at)
+    used = base.edge_weights(algorithm, state.arch, None, state)
     found = measure(state, used, splits[1])
     values = {f"valid_{name}": value for name, value in found.items()}
     if diagnose and period and (at % period == 0 or at == stage.stop):
@@ -68,6 +68,13 @@ def build_evaluation(
       writer, stage.spec, weights, genotype, at, problem.clock.per_epoch
     )
     values |= monitor.metrics(stage.spec, weights, genotype)
+    values |= topology(problem, stage, algorithm, state, genotype)
+    if at == stage.stop and not algorithm.drawn:
+      child = base.indicator(stage.spec, genotype)
+      found = measure(state, child, splits[1])
+      values["child_accuracy"] = found["accuracy"]
+    if config.algo.name == "goldnas":
+      pareto.record(problem, stage, weights, values, writer, at)
     if problem.table:
       text = genotype_lib.format_text(genotype)
       values["true_accuracy"] = problem.table.accuracy(
@@ -76,6 +83,35 @@ def build_evaluation(
     return state, values
 
   return evaluate
+
+
+def topology(
+  problem: Problem,
+  stage: Stage,
+  algorithm: base.Algorithm,
+  state: State,
+  genotype: genotype_lib.AnyGenotype,
+) -> dict[str, float]:
+  """The numbers of a search whose topology changes."""
+  values = {}
+  if algorithm.derivation is not None:
+    cells = genotype_lib.chosen(genotype).values()
+    values["connections"] = sum(len(pairs) for pairs in cells)
+    steps_done = max(int(state.step), 1)
+    values["settled"] = int(state.controls["settled"]) / steps_done
+  if algorithm.one_level:
+    size = problem.data.train_x.shape[1:3]
+    left = stage.left
+    values |= {
+      "lambda": dict(stage.controls)["lambda"],
+      "pruned": dict(stage.memory)["pruned"],
+      "operators": sum(
+        len(kept) for _, cell in left.searched for kept in cell.kept
+      ),
+      "flops": cost.network_flops(left, size) / 1e6,
+      "built_flops": cost.network_flops(stage.spec, size) / 1e6,
+    }
+  return values
 
 
 def best_candidate(
@@ -129,10 +165,10 @@ def build_diagnosis(
       build.objective(config, network),
       build.feed(config, problem.data, problem.mesh),
       seed=config.seed,
-      rate=build.dropout(drop, stage.start),
+      rate=build.dropout(drop, origin(problem, stage)),
     ),
     steps.momentum_virtual(
-      lambda step: rate(step - stage.start),
+      lambda step: rate(step - origin(problem, stage)),
       momentum=config.weights.momentum,
       decay=config.weights.decay,
     ),

@@ -66,7 +66,7 @@ def warning(spec: Spec, values: Mapping[str, float]) -> str | None:
   share = values["skip_share"]
   counts = np.concatenate(
     [arch_lib.mask(cell).sum(-1) for _, cell in spec.searched]
-  )
+  ).clip(1)
   undecided = values["entropy"] > 0.98 * np.log(counts).mean()
   if share < sections.COLLAPSE or undecided:
     return None

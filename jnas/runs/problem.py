@@ -5,6 +5,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 import ml_collections
 
+from jnas.algorithms import base
 from jnas.data import benchmark, device, sources
 from jnas.runs import build, recipe
 from jnas.runtime import parallel
@@ -37,20 +38,43 @@ def read(config: ml_collections.ConfigDict) -> Problem:
   """The data, the devices and the stages of a config."""
   data = build.load(config)
   mesh = parallel.mesh()
-  first, second = sources.split(data.train_y, config.data.share, config.seed)
+  share = config.data.share
+  if share < 1:
+    first, second = sources.split(data.train_y, share, config.seed)
+  else:
+    first = second = slice(None)
   splits = build.on_devices(
     mesh,
     *((data.train_x[part], data.train_y[part]) for part in (first, second)),
   )
-  clock = build.clock(config, min(len(split.x) for split in splits))
+  # One level sees training images alone; two take turns.
+  seen = splits[:1] if config.algo.name == "goldnas" else splits
+  clock = build.clock(config, min(len(split.x) for split in seen))
   spec = recipe.spec(config, len(data.classes))
   table = benchmark.load(config.space.table) if config.space.table else None
   if table:
     table.best(config.space.column)  # tells a wrong name before the search
-  stages = recipe.stages(config, spec, clock.total)
+  stages = recipe.stages(config, spec, clock, data.train_x.shape[1:3])
   return Problem(config, data, mesh, splits, clock, stages, table)
 
 
+def algorithm(problem: Problem, stage: Stage) -> base.Algorithm:
+  """The algorithm of one stage."""
+  return recipe.algorithm(
+    problem.config,
+    stage,
+    stage_clock(problem, stage),
+    problem.data.train_x.shape[1:3],
+  )
+
+
 def stage_clock(problem: Problem, stage: Stage) -> build.Clock:
-  """The clock of one stage."""
+  """The clock of one stage; that of the run, where stages go on."""
+  if not problem.stages.restarts:
+    return problem.clock
   return build.Clock(problem.clock.per_epoch, stage.stop - stage.start)
+
+
+def origin(problem: Problem, stage: Stage) -> int:
+  """The step at which the schedules of a stage begin."""
+  return stage.start if problem.stages.restarts else 0

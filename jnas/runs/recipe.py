@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import ml_collections
 
-from jnas.algorithms import base, gdas, pdarts
+from jnas.algorithms import base, entrannas, gdas, goldnas, pdarts
 from jnas.algorithms.amended import amended, edge_search
 from jnas.algorithms.darts import darts
 from jnas.algorithms.pcdarts import pcdarts
@@ -46,19 +46,37 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
     shared=space.shared,
     fixed_reduction=space.fixed_reduction,
     partial=space.partial,
+    engines=space.engines,
+    sharing=space.sharing,
+    bottleneck=space.bottleneck,
   )
 
 
 def stages(
-  config: ml_collections.ConfigDict, first: Spec, total: int
+  config: ml_collections.ConfigDict,
+  first: Spec,
+  clock: Clock,
+  size: tuple[int, int],
 ) -> Controller:
   """What decides the stages of a config.
 
   Args:
     config: of task "search".
     first: spec of the first stage.
-    total: steps of the run.
+    clock: of the run.
+    size: (H, W) of the images.
   """
+  total = clock.total
+  if config.algo.name == "goldnas":
+    return controller.gradual(
+      first,
+      total,
+      per_epoch=clock.per_epoch,
+      size=size,
+      schedule=schedule(config),
+      flops_min=config.gold.flops_min,
+      rebuild=config.gold.rebuild,
+    )
   if config.algo.name == "pdarts":
     return controller.progressive(
       first,
@@ -71,8 +89,17 @@ def stages(
   return controller.single(first, total)
 
 
+def schedule(config: ml_collections.ConfigDict) -> goldnas.Schedule:
+  """The hyper-parameters of GOLD-NAS's Algorithm 1."""
+  names = ("n0", "lambda0", "c0", "xi_max", "xi_min", "t0")
+  return goldnas.Schedule(**{name: config.gold[name] for name in names})
+
+
 def algorithm(
-  config: ml_collections.ConfigDict, stage: Stage, clock: Clock
+  config: ml_collections.ConfigDict,
+  stage: Stage,
+  clock: Clock,
+  size: tuple[int, int],
 ) -> base.Algorithm:
   """The algorithm of a config for one stage.
 
@@ -80,6 +107,7 @@ def algorithm(
     config: of task "search".
     stage: of the search.
     clock: of the stage.
+    size: (H, W) of the images.
   """
   name, own = config.algo.name, stage.spec
   estimate = estimator(
@@ -89,6 +117,19 @@ def algorithm(
     return edge_search(own, estimate)
   if name == "random":
     return random(own)
+  if name == "goldnas":
+    gold = config.gold
+    return goldnas.goldnas(own, size, gold.mu, gold.through_mean)
+  if name in ("entrannas", "dst"):
+    temperature = entrannas.annealed(
+      config.algo.tau,
+      config.algo.tau_ratio,
+      epochs=clock.epochs,
+      steps_per_epoch=clock.per_epoch,
+    )
+    if name == "entrannas":
+      return entrannas.entrannas(own, estimate, temperature)
+    return entrannas.dst(own, estimate, temperature, config.algo.sparsity)
   if name == "gdas":
     temperature = gdas.linear_temperature(
       config.algo.tau,

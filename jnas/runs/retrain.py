@@ -126,7 +126,7 @@ def build_plan(
     clock=clock,
     init=init,
     steps={"train": step},
-    which=lambda at: ("train", clock.total - at),
+    which=lambda at, state: ("train", clock.total - at),
     splits=(train,),
     evaluate=evaluate,
     rates=build.rates(learning_rate, drop),

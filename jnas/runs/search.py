@@ -13,10 +13,10 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base, pdarts
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import problem as problem_lib
-from jnas.runs.problem import Problem, stage_clock
+from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import parallel
 from jnas.spaces import cnn
-from jnas.training import controller, losses, optim, steps
+from jnas.training import controller, losses, optim, steps, transit
 from jnas.training.controller import Stage
 from jnas.training.state import State, zero_sums
 
@@ -40,7 +40,7 @@ def run(
   """
   session.check_workdir(config, workdir)
   problem = problem_lib.read(config)
-  plan = build_plan(problem, problem.stages.first())
+  plan = build_plan(problem, problem.stages.first)
   files = {}
   if problem.table:
     files["benchmark.json"] = evaluation.reference(
@@ -50,7 +50,7 @@ def run(
     plan, config, workdir, problem.mesh, files
   )
   stage = controller.from_json(plan.meta["stage"])
-  algorithm = recipe.algorithm(config, stage, stage_clock(problem, stage))
+  algorithm = problem_lib.algorithm(problem, stage)
   weights = evaluation.mixture(algorithm)(state)
   found = algorithm.derive(weights)
   if config.algo.name == "pdarts":
@@ -73,13 +73,13 @@ def run(
 def build_plan(problem: Problem, stage: Stage) -> session.Plan:
   """What the session is to run in one stage."""
   config, clock = problem.config, stage_clock(problem, stage)
-  algorithm = recipe.algorithm(config, stage, clock)
+  algorithm = problem_lib.algorithm(problem, stage)
   learning_rate, drop = build.schedules(config, clock)
   warmup = clock.steps(config.algo.warmup)
   if warmup >= clock.total:
     raise ValueError(
       f"algo.warmup: {config.algo.warmup!r} is {warmup} steps, but stage "
-      f"{stage.index + 1} of {len(problem.stages.stops)} has only "
+      f"{stage.index + 1} of {problem.stages.count} has only "
       f"{clock.total}; make it shorter, or train.length longer"
     )
   if config.algo.name == "pdarts":
@@ -91,30 +91,38 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
         warmup=warmup / clock.per_epoch,
         steps_per_epoch=clock.per_epoch,
       )
-  network = build.network(config, stage.spec, algorithm.drawn)
+  gated = algorithm.drawn or algorithm.one_level
+  network = build.network(config, stage.spec, gated)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
-  arch_optimizer = optim.adam(
-    config.arch.lr,
-    b1=config.arch.b1,
-    b2=config.arch.b2,
-    decay=config.arch.decay,
-  )
-  functions = step_functions(
-    problem,
-    stage,
-    algorithm,
-    objective=build.objective(config, network),
-    weights_optimizer=weights_optimizer,
-    arch_optimizer=arch_optimizer,
-    schedule=learning_rate,
-    rates=build.dropout(drop, stage.start),
-  )
+  arch_optimizer = build.arch_optimizer(config)
+  begun = origin(problem, stage)
+
+  def compute(network: cnn.Network) -> dict[str, steps.Step]:
+    return step_functions(
+      problem,
+      stage,
+      algorithm,
+      objective=build.objective(config, network),
+      weights_optimizer=weights_optimizer,
+      arch_optimizer=arch_optimizer,
+      schedule=learning_rate,
+      rates=build.dropout(drop, begun),
+    )
+
+  functions = compute(network)
 
   def init() -> State:
     first = build.key(config, "arch", stage.index)
     arch = algorithm.init(first, config.arch.init)
+    state = State(jnp.int32(stage.start), None, None, arch, None, None, {})
+    moving = transit.controls(algorithm, state)
+    state = state._replace(controls=moving)
     variables = build.variables(
-      config, network, problem.data, algorithm.mixture(arch), stage.index
+      config,
+      network,
+      problem.data,
+      base.edge_weights(algorithm, arch, None, state),
+      stage.index,
     )
     weights = variables["params"]
     learnt = algorithm.estimate is not None
@@ -126,25 +134,51 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
       weights_opt=weights_optimizer.init(weights),
       arch_opt=arch_optimizer.init(arch) if learnt else (),
       sums=zero_sums(),
+      controls=controller.controls(stage) | moving,
     )
 
-  def which(at: int) -> tuple[str, int]:
-    rest = stage.start + warmup - at
+  def which(at: int, state: State) -> tuple[str, int]:
+    rest = begun + warmup - at
     if algorithm.estimate is None:
       return "warm", stage.stop - at
-    return ("warm", rest) if rest > 0 else ("full", stage.stop - at)
+    if rest > 0:
+      return "warm", rest
+    if algorithm.derivation is None or not clock.steps(config.algo.settle):
+      return "full", stage.stop - at
+    period = 1 if jax.default_backend() == "cpu" else 10
+    cells = transit.settled(
+      stage.spec,
+      state,
+      at,
+      after=clock.steps(config.algo.settle),
+      period=period,
+    )
+    if cells is None:
+      return "full", min(stage.stop - at, period - at % period)
+    if (name := f"settled {cells}") not in functions:
+      fixed = build.network(config, stage.spec, settled=cells)
+      functions[name] = transit.counted(compute(fixed)["full"])
+    return name, 1
 
-  def following(state: State) -> tuple[session.Plan, State]:
+  def following(state: State) -> tuple[session.Plan, State] | None:
     weights = evaluation.mixture(algorithm)(state)
     arch = jax.device_get(state.arch)
-    plan = build_plan(problem, problem.stages.following(stage, arch, weights))
-    return plan, plan.init()
+    after = problem.stages.following(stage, arch, weights)
+    if after is None:
+      return None
+    plan = build_plan(problem, after)
+    if problem.stages.restarts:
+      return plan, plan.init()
+    return plan, controller.carried(state, stage, after)
 
   def resume(meta: Mapping[str, Any]) -> session.Plan:
     return build_plan(problem, controller.from_json(meta["stage"]))
 
-  count = len(problem.stages.stops)
+  count = problem.stages.count
   part = f", stage {stage.index + 1} of {count}" if count > 1 else ""
+  if algorithm.one_level:
+    left = sum(len(k) for _, cell in stage.spec.searched for k in cell.kept)
+    part = f", {left} operators"
   return session.Plan(
     title=f"{config.algo.name} on {config.data.name}{part}",
     clock=problem.clock,
@@ -155,14 +189,15 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
     evaluate=evaluation.build_evaluation(
       problem, stage, algorithm, network, drop
     ),
-    rates=build.rates(learning_rate, drop, stage.start),
+    rates=build.rates(learning_rate, drop, begun),
     meta={"task": "search", "stage": stage.to_json()},
     until=stage.stop,
     following=following,
     resume=resume,
     warning=functools.partial(monitor.warning, stage.spec)
-    if algorithm.estimate
+    if algorithm.estimate and not algorithm.one_level  # there cheap is good
     else lambda values: None,
+    program=None if problem.stages.restarts else stage.spec,
   )
 
 
@@ -189,10 +224,12 @@ def step_functions(
     mean=parallel.mean,
   )
   virtual = steps.momentum_virtual(
-    lambda step: schedule(step - stage.start),
+    lambda step: schedule(step - origin(problem, stage)),
     momentum=config.weights.momentum,
     decay=config.weights.decay,
   )
+  if algorithm.one_level:
+    return {"full": steps.one_level_step(algorithm, **shared)}
   bilevel = dict(shared, algorithm=algorithm, virtual=virtual)
   functions = {"warm": steps.search_step(**bilevel, warm=True)}
   # Where compiling is what one waits for, both levels share one program.
@@ -201,7 +238,7 @@ def step_functions(
   if algorithm.estimate is None:
     return functions
   if first_order and small:
-    functions["full"] = steps.first_order_step(algorithm.relax, **shared)
+    functions["full"] = steps.first_order_step(algorithm, **shared)
   else:
     functions["full"] = steps.search_step(**bilevel)
   return functions

@@ -1,6 +1,6 @@
 """What every program does: a working directory, a loop, nothing lost."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 import contextlib
 import fcntl
 import json
@@ -34,32 +34,36 @@ class Plan(NamedTuple):
     clock: lengths of the whole run.
     init: () -> State at step 0.
     steps: name -> step function (state, *splits) -> (state, metrics).
-    which: step -> (name of the step function, steps for which it lasts).
+    which: (steps done, state) -> (name of the step function, steps for which
+      it lasts).
     splits: on the device.
     evaluate: (state, step, writer) -> (state, values of the line of this
       evaluation).
     rates: step -> values that follow a schedule, for the lines.
     meta: of the checkpoints.
     until: the step at which another plan takes over, if one does.
-    following: state at that step -> (the next plan, its first state).
+    following: state at that step -> (the next plan, its first state), or None
+      if the run is complete.
     resume: meta of a checkpoint -> the plan that wrote it.
     warning: values of an evaluation -> what is to be told of them, or None. It
       is told once.
+    program: plans of which this is equal have the same step functions.
   """
 
   title: str
   clock: Clock
   init: Callable[[], State]
   steps: Mapping[str, steps.Step]
-  which: Callable[[int], tuple[str, int]]
+  which: Callable[[int, State], tuple[str, int]]
   splits: tuple[device.Split, ...]
   evaluate: Callable[[State, int, Writer], tuple[State, dict[str, float]]]
   rates: Callable[[int], dict[str, float]]
   meta: Mapping[str, Any]
   until: int | None = None
-  following: Callable[[State], tuple["Plan", State]] | None = None
+  following: Callable[[State], tuple["Plan", State] | None] | None = None
   resume: Callable[[Mapping[str, Any]], "Plan"] | None = None
   warning: Callable[[Mapping[str, float]], str | None] = lambda values: None
+  program: Hashable = None
 
   @property
   def end(self) -> int:
@@ -168,14 +172,12 @@ def execute(
     ) as progress:
       if found:
         progress.say(f"going on from step {start}")
-      session = _Session(
-        plan, config, mesh, saved, writer, progress, meta["seconds"]
-      )
+      session = _Session(plan, config, mesh, saved, writer, progress, meta)
       try:
         state, step = session.run(state, start, lambda: stop.requested)
       except metrics.NotFinite as error:
         raise ValueError(session.post_mortem(error)) from error
-      if step < plan.clock.total:
+      if not session.complete:
         saved.wait()
         done = f"after step {step}; saved" if step else "before the first step"
         progress.say(
@@ -208,16 +210,17 @@ def alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
 class _Session:
   """The hooks of one process's part of a run, and what they share."""
 
-  def __init__(self, plan, config, mesh, saved, writer, progress, seconds):
+  def __init__(self, plan, config, mesh, saved, writer, progress, meta):
     self.plan, self.config, self.mesh = plan, config, mesh
     self.saved, self.writer, self.progress = saved, writer, progress
     self.every = plan.clock.steps(config.log.every)
     self.block = config.train.steps_per_dispatch or _block(self.every)
     self.compiled: dict[tuple[str, int], Callable[..., Any]] = {}
     self.pending: list[tuple[int, int, Any]] = []
-    self.began = time.monotonic() - seconds
-    self.compiling = 0.0
-    self.warned = False
+    # Of all processes of this run.
+    self.began = time.monotonic() - meta["seconds"]
+    self.compiling = meta.get("compiling", 0.0)
+    self.warned = self.complete = False
     # Time and steps since the last line, of steps alone.
     self.mark, self.steps_since = time.monotonic(), 0
     self.epoch_seconds = 0.0
@@ -248,16 +251,21 @@ class _Session:
         stopping=stopping,
       )
       # A stop at the end of a stage leaves the next one to who resumes.
-      last = step == self.plan.clock.total
-      if step < self.plan.end or last or stopping():
+      self.complete = step == self.plan.clock.total
+      if step < self.plan.end or self.complete or stopping():
         return state, step
-      self.plan, state = self.plan.following(state)
-      self.compiled.clear()
-      self.progress.say(self.plan.title)
+      found = self.plan.following(state)
+      if found is None:
+        self.complete = True
+        return state, step
+      old, (self.plan, state) = self.plan, found
+      if self.plan.program is None or self.plan.program != old.program:
+        self.compiled.clear()
+        self.progress.say(self.plan.title)
       start = step
 
   def advance(self, state: State, step: int, most: int):
-    name, lasts = self.plan.which(step)
+    name, lasts = self.plan.which(step, state)
     most = min(most, lasts)
     length = self.block if most >= self.block else 1
     if (name, length) not in self.compiled:
@@ -338,6 +346,7 @@ class _Session:
       "epoch_seconds": self.epoch_seconds,
       "eval_seconds": self.mark - started,
       "compile_seconds": self.compiling,
+      "compile_share": self.compiling / (time.monotonic() - self.began),
     }
     self.epoch_seconds = 0.0
     self.writer.write("epoch", step, epoch, values)
@@ -349,8 +358,8 @@ class _Session:
     """Saves the state, all of whose steps have been checked."""
     state = self.flush(state, step)
     seconds = time.monotonic() - self.began
-    meta = dict(self.plan.meta) | {"seconds": seconds, "last": self.last}
-    self.saved.save(step, state, meta)
+    own = {"seconds": seconds, "compiling": self.compiling, "last": self.last}
+    self.saved.save(step, state, dict(self.plan.meta) | own)
     return state
 
   def post_mortem(self, error: metrics.NotFinite) -> str:

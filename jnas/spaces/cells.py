@@ -80,6 +80,36 @@ def _form(kept: Sequence[tuple[str, ...]], loop: bool, gated: bool) -> str:
   return "loop" if len(set(kept)) == 1 else "fan"
 
 
+def arrays(
+  cell: Cell, channels: int, reduction: bool, *, affine: bool, pool_norm: bool
+) -> tuple[dict[str, tuple[int, ...]], dict[str, mixed.Leaf]]:
+  """What the operators of a cell keep: an array over edges for each name.
+
+  Args:
+    cell: the graph.
+    channels: that operators see.
+    reduction: whether edges from the inputs have a stride of two.
+    affine: whether normalisations after convolutions have a scale and a bias.
+    pool_norm: whether a normalisation follows each pool.
+
+  Returns:
+    For each name the edges that its rows are for, by source and then by
+    target; and what one edge's part is.
+  """
+  owners: dict[str, tuple[int, ...]] = {}
+  kinds: dict[str, mixed.Leaf] = {}
+  for part in segments(cell, reduction, False):
+    for e in part.edges:
+      for op in cell.kept[e]:
+        found = mixed.leaves(
+          op, channels, part.stride, affine=affine, pool_norm=pool_norm
+        )
+        for name, leaf in found.items():
+          owners[name] = owners.get(name, ()) + (e,)
+          kinds[name] = leaf
+  return owners, kinds
+
+
 class SearchCell(nn.Module):
   """A cell computed source by source, or edge by edge in a loop.
 
@@ -155,7 +185,7 @@ class SearchCell(nn.Module):
     # What passes by the operators does so whatever they weigh.
     gated = self.gated and weights is not None and self.partial == 1
     parts = segments(cell, self.reduction, self.loop, gated)
-    owners, leaves = self._leaves(segments(self.cell, self.reduction, False))
+    owners, leaves = self._leaves()
     moments = {n: leaf for n, leaf in leaves.items() if mixed.is_moment(n)}
     for part in parts:
       own, present = {}, {}
@@ -203,35 +233,25 @@ class SearchCell(nn.Module):
       and any(name.startswith(f"{op}_") for op in self.computed.kept[e])
     ]
 
-  def _leaves(
-    self, parts: tuple[Segment, ...]
-  ) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
+  def _leaves(self) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
     """For each array that operators keep, its edges; and the arrays."""
-    owners: dict[str, list[int]] = {}
-    kinds: dict[str, mixed.Leaf] = {}
-    for part in parts:
-      for e in part.edges:
-        for op in self.cell.kept[e]:
-          found = mixed.leaves(
-            op,
-            self.channels // self.partial,
-            part.stride,
-            affine=self.affine,
-            pool_norm=self.pool_norm,
-          )
-          for name, leaf in found.items():
-            owners.setdefault(name, []).append(e)
-            kinds[name] = leaf
-    arrays = {}
+    owners, kinds = arrays(
+      self.cell,
+      self.channels // self.partial,
+      self.reduction,
+      affine=self.affine,
+      pool_norm=self.pool_norm,
+    )
+    found = {}
     for name, leaf in kinds.items():
       shape = (len(owners[name]), *leaf.shape)
       if leaf.learnt:
-        arrays[name] = self.param(name, leaf.init, shape)
+        found[name] = self.param(name, leaf.init, shape)
       else:
-        arrays[name] = self.variable(
+        found[name] = self.variable(
           "batch_stats", name, leaf.init, None, shape, jnp.float32
         ).value
-    return {name: tuple(edges) for name, edges in owners.items()}, arrays
+    return owners, found
 
   def _fan(
     self,

@@ -27,8 +27,9 @@ S1 = (
   "dil_conv_3x3",
   "dil_conv_5x5",
 )
-# EnTranNAS's extended space (section 4.2).
-S1_12 = S1 + (
+# EnTranNAS's standard and extended space (section 4.2): without `none`.
+S1_7 = S1[1:]
+S1_12 = S1_7 + (
   "conv_1x1",
   "conv_3x3",
   "conv_3x1_1x3",
@@ -46,6 +47,7 @@ NAS_BENCH_201 = (
 )
 OPERATOR_SETS = {
   "s1": S1,
+  "s1_7": S1_7,
   "s1_12": S1_12,
   "s2": S2,
   "s3": S3,

@@ -10,59 +10,84 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jnas.algorithms import amended, pdarts
+from jnas.algorithms import amended, goldnas, pdarts
+from jnas.spaces import arch as arch_lib
+from jnas.spaces import cost
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import Spec
+from jnas.spaces.survivors import survivors
+from jnas.training.state import State
 
 Arrays = Mapping[str, np.ndarray]
+Numbers = tuple[tuple[str, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A part of a search with one spec.
+  """A part of a search between two decisions.
 
   Attributes:
     index: 0, 1, ...
-    spec: what is searched.
+    spec: what is built: step functions and parameters are of this network.
     start: steps of the run before it.
     stop: steps of the run at its end.
+    live: what is left of it, where operators have been pruned since it was
+      built; they are masked until it is built anew. None for all.
+    controls: numbers that steps read, by name.
+    memory: what the controller remembers, by name.
   """
 
   index: int
   spec: Spec
   start: int
   stop: int
+  live: Spec | None = None
+  controls: Numbers = ()
+  memory: Numbers = ()
+
+  @property
+  def left(self) -> Spec:
+    """The network without its masked operators."""
+    return self.live or self.spec
 
   def to_json(self) -> dict[str, Any]:
     """The stage as JSON can hold it; `from_json` reads it back."""
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    fields["live"] = self.live and spec_lib.to_json(self.live)
     return fields | {"spec": spec_lib.to_json(self.spec)}
 
 
 def from_json(fields: Mapping[str, Any]) -> Stage:
   """The stage that `Stage.to_json` wrote."""
-  return Stage(**dict(fields) | {"spec": spec_lib.from_json(fields["spec"])})
+  live = fields["live"] and spec_lib.from_json(fields["live"])
+  numbers = {
+    name: tuple((key, value) for key, value in fields[name])
+    for name in ("controls", "memory")
+  }
+  spec = spec_lib.from_json(fields["spec"])
+  return Stage(**dict(fields) | {"spec": spec, "live": live} | numbers)
 
 
 class Controller(NamedTuple):
   """Decides the stages of a search.
 
   Attributes:
-    spec: of the first stage.
-    stops: the steps at which the stages end.
-    decide: (stage that has ended, arch, mixture) -> spec of the next one; None
-      where there is only one.
+    first: the first stage.
+    decide: (stage that has ended, arch, mixture) -> the next one, or None
+      after the last.
+    restarts: whether everything begins anew with a stage; otherwise what
+      survives goes on as it is (`carried`).
+    count: of stages, where that is known.
   """
 
-  spec: Spec
-  stops: tuple[int, ...]
-  decide: Callable[[Stage, Arrays, Arrays], Spec] | None
-
-  def first(self) -> Stage:
-    """The first stage."""
-    return Stage(0, self.spec, 0, self.stops[0])
+  first: Stage
+  decide: Callable[[Stage, Arrays, Arrays], Stage | None]
+  restarts: bool = True
+  count: int = 1
 
   def following(
     self, stage: Stage, arch: Arrays, mixture: Arrays
@@ -74,11 +99,38 @@ class Controller(NamedTuple):
       arch: its architecture parameters, on the host.
       mixture: its edge weights [E, O] by cell, on the host.
     """
-    index = stage.index + 1
-    if index == len(self.stops):
-      return None
-    spec = self.decide(stage, arch, mixture)
-    return Stage(index, spec, stage.stop, self.stops[index])
+    return self.decide(stage, arch, mixture)
+
+
+def carried(state: State, old: Stage, new: Stage) -> State:
+  """The state with which a stage goes on from another.
+
+  Weights, batch statistics and moments of operators that are no longer built
+  are left out, logits of pruned operators become minus infinity, and nothing
+  else changes.
+
+  Args:
+    state: at the end of the old stage.
+    old: the stage that has ended.
+    new: the one that follows.
+  """
+  if new.spec != old.spec:
+    kept = survivors(
+      (state.weights, state.stats, state.weights_opt), old.spec, new.spec
+    )
+    weights, stats, weights_opt = kept
+    state = state._replace(
+      weights=weights, stats=stats, weights_opt=weights_opt
+    )
+  arch = dict(state.arch)
+  for name, cell in new.left.searched:
+    arch[name] = jnp.where(arch_lib.mask(cell) > 0, arch[name], -jnp.inf)
+  return state._replace(arch=arch, controls=controls(new))
+
+
+def controls(stage: Stage) -> dict[str, jax.Array]:
+  """The numbers of a stage that steps read, as its state holds them."""
+  return {name: jnp.float32(value) for name, value in stage.controls}
 
 
 def equal_parts(total: int, parts: int) -> tuple[int, ...]:
@@ -92,7 +144,28 @@ def equal_parts(total: int, parts: int) -> tuple[int, ...]:
 
 def single(spec: Spec, total: int) -> Controller:
   """One stage: nothing is decided on the way."""
-  return Controller(spec, (total,), None)
+  return Controller(Stage(0, spec, 0, total), lambda *_: None)
+
+
+def restarted(
+  spec: Spec, stops: tuple[int, ...], choose: Callable[..., Spec]
+) -> Controller:
+  """Stages that end at given steps and begin anew.
+
+  Args:
+    spec: of the first stage.
+    stops: the steps at which the stages end.
+    choose: (stage that has ended, arch, mixture) -> spec of the next one.
+  """
+
+  def decide(stage: Stage, arch: Arrays, mixture: Arrays) -> Stage | None:
+    index = stage.index + 1
+    if index == len(stops):
+      return None
+    following = choose(stage, arch, mixture)
+    return Stage(index, following, stage.stop, stops[index])
+
+  return Controller(Stage(0, spec, 0, stops[0]), decide, count=len(stops))
 
 
 def progressive(
@@ -107,7 +180,7 @@ def progressive(
     operators: on an edge, a stage each, `none` counted.
   """
 
-  def decide(stage: Stage, arch: Arrays, mixture: Arrays) -> Spec:
+  def choose(stage: Stage, arch: Arrays, mixture: Arrays) -> Spec:
     del arch
     following = stage.index + 1
     return pdarts.next_stage(
@@ -117,7 +190,7 @@ def progressive(
       operators=operators[following],
     )
 
-  return Controller(spec, equal_parts(total, len(cells)), decide)
+  return restarted(spec, equal_parts(total, len(cells)), choose)
 
 
 def edges_first(spec: Spec, total: int) -> Controller:
@@ -128,8 +201,75 @@ def edges_first(spec: Spec, total: int) -> Controller:
     total: steps of the run.
   """
 
-  def decide(stage: Stage, arch: Arrays, mixture: Arrays) -> Spec:
+  def choose(stage: Stage, arch: Arrays, mixture: Arrays) -> Spec:
     del mixture
     return amended.select_edges(stage.spec, arch)
 
-  return Controller(spec, equal_parts(total, 2), decide)
+  return restarted(spec, equal_parts(total, 2), choose)
+
+
+def gradual(
+  spec: Spec,
+  total: int,
+  *,
+  per_epoch: int,
+  size: tuple[int, int],
+  schedule: goldnas.Schedule,
+  flops_min: float,
+  rebuild: float,
+) -> Controller:
+  """GOLD-NAS's pruning: Algorithm 1 decides after each epoch.
+
+  What is pruned is masked at once. The network is built anew without it when
+  so much can be left out that the seconds of compiling are worth it: a share
+  of the multiply-adds, and not measured times, so that a run that is resumed
+  does what an uninterrupted one does.
+
+  Args:
+    spec: with all operators.
+    total: steps of the run, at most.
+    per_epoch: steps of an epoch.
+    size: (H, W) of the images.
+    schedule: hyper-parameters of Algorithm 1.
+    flops_min: the search ends at so many million multiply-adds of what is left.
+    rebuild: share of the built network's multiply-adds that must be masked.
+  """
+
+  def stage(index, spec, live, start, state, pruned, pareto):
+    return Stage(
+      index,
+      spec,
+      start,
+      min(start + per_epoch, total),
+      live,
+      (("lambda", state.weight),),
+      (
+        ("increment", state.increment),
+        ("quiet", state.quiet),
+        ("pruned", pruned),
+        ("pareto", pareto),
+      ),
+    )
+
+  def decide(old: Stage, arch: Arrays, mixture: Arrays) -> Stage | None:
+    del arch
+    before = dict(old.controls + old.memory)
+    found = goldnas.decide(
+      old.left,
+      mixture,
+      goldnas.Pruning(before["lambda"], before["increment"], before["quiet"]),
+      schedule,
+    )
+    live = goldnas.pruned(old.left, found.active)
+    cost_left = cost.network_flops(live, size)
+    if old.stop == total or cost_left <= flops_min * goldnas.MEGA:
+      return None
+    built = cost.network_flops(old.spec, size)
+    spec = live if cost_left <= (1 - rebuild) * built else old.spec
+    return stage(
+      old.index + 1, spec, live, old.stop, found.state, found.pruned,
+      int(found.pareto),
+    )
+
+  first = stage(0, spec, None, 0, goldnas.begin(schedule), 0, 0)
+  return Controller(first, decide, restarts=False)

@@ -21,6 +21,10 @@ class State(NamedTuple):
     sums: totals of train_loss, train_accuracy and steps since the last
       evaluation. Here, so that a resumed run reports what an uninterrupted one
       does.
+    controls: what is set from outside of a step, by name: numbers such as
+      GOLD-NAS's lambda by the controller between steps, and what transit cells
+      compute in the next step ("derived", with "unchanged", the steps for
+      which it has been the same).
   """
 
   step: Array
@@ -30,6 +34,7 @@ class State(NamedTuple):
   weights_opt: Any
   arch_opt: Any
   sums: dict[str, Array]
+  controls: Any = {}
 
 
 def zero_sums() -> dict[str, Array]:

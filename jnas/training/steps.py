@@ -15,75 +15,20 @@ import jax.numpy as jnp
 import optax
 
 from jnas import hypergrad, solve
-from jnas.algorithms.base import Algorithm
-from jnas.data import augment, device
+from jnas.algorithms.base import Algorithm, edge_weights
+from jnas.data import device
 from jnas.runtime import keys
-from jnas.training import losses, optim
+from jnas.training import losses, optim, transit
 from jnas.training import state as state_lib
+from jnas.training.batches import Draw
 from jnas.training.state import State
 
 Array = jax.Array
 Metrics = dict[str, Array]
-Draw = Callable[[device.Split, str, Array], losses.Batch]
 Mean = Callable[[Any], Any]
 Step = Callable[..., tuple[State, Metrics]]
 # step -> rates of `cnn.drop_factors` by name
 Rates = Callable[[Array], dict[str, Array]]
-
-
-def feed(
-  *,
-  seed: int,
-  batch: int,
-  local: int,
-  offset: Callable[[int], Array],
-  mean: tuple[float, ...],
-  std: tuple[float, ...],
-  pad: int = 0,
-  flip: bool = False,
-  cutout: int = 0,
-  autoaugment: bool = False,
-  dtype: Any = jnp.float32,
-) -> Draw:
-  """A function (split, stream name, step) -> this replica's Batch.
-
-  Args:
-    seed: of all streams.
-    batch: examples of a step over all replicas.
-    local: examples of this replica.
-    offset: local -> position of the first of them in the batch.
-    mean: of each channel, for the normalisation.
-    std: of each channel.
-    pad: of the random crop; 0 for none.
-    flip: whether to mirror half of the images.
-    cutout: side of the erased square; 0 for none.
-    autoaugment: whether to apply AutoAugment's CIFAR-10 policy.
-    dtype: of the images.
-  """
-
-  def draw(split: device.Split, name: str, step: Array) -> losses.Batch:
-    order = device.indices(
-      keys.stream(seed, f"{name}/order"), step, len(split.x), batch
-    )
-    start = offset(local)
-    examples = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
-    positions = start + jnp.arange(local)
-    noise = keys.stream(seed, f"{name}/augment", step)
-    x = augment.augment(
-      keys.per_example(noise, positions),
-      examples.x,
-      mean,
-      std,
-      pad=pad,
-      flip=flip,
-      cutout=cutout,
-      autoaugment=autoaugment,
-      dtype=dtype,
-    )
-    paths = keys.stream(seed, f"{name}/paths", step)
-    return losses.Batch(x, examples.y, keys.per_example(paths, positions))
-
-  return draw
 
 
 def weight_step(
@@ -91,16 +36,16 @@ def weight_step(
   optimizer: optax.GradientTransformation,
   mean: Mean,
 ) -> Callable[..., tuple[State, Metrics]]:
-  """A function (state, edge weights, batch, rate) -> (state, metrics).
+  """A function (state, edge weights, batch, rates) -> (state, metrics).
 
   One step of the weights on one batch; nothing else of the state changes but
   the batch statistics, the totals and the clock.
   """
 
-  def step(state, edge_weights, batch, rate):
+  def step(state, edges, batch, rate):
     value = jax.value_and_grad(objective, has_aux=True)
     (loss, (stats, accuracy)), gradient = mean(
-      value(state.weights, state.stats, edge_weights, batch, rate)
+      value(state.weights, state.stats, edges, batch, rate)
     )
     state = _stepped(optimizer, state, gradient, stats, loss, accuracy)
     return state, {
@@ -139,6 +84,18 @@ def _arch_stepped(
   return state._replace(
     arch=optax.apply_updates(state.arch, updates), arch_opt=opt
   )
+
+
+def _penalised(
+  algorithm: Algorithm, state: State, gradient: Any
+) -> tuple[Any, Metrics]:
+  """The gradient of alpha with that of the penalty, and its metrics."""
+  if algorithm.penalty is None:
+    return gradient, {}
+  value, slope = jax.value_and_grad(algorithm.penalty)(
+    state.arch, state.controls
+  )
+  return jax.tree.map(jnp.add, gradient, slope), {"penalty": value}
 
 
 def train_step(
@@ -188,8 +145,8 @@ def closed_losses(
 
     def close(batch):
       def loss(w, alpha):
-        edge_weights = algorithm.relax(alpha, key, state.step)
-        return objective(w, state.stats, edge_weights, batch, dropped)[0]
+        edges = edge_weights(algorithm, alpha, key, state)
+        return objective(w, state.stats, edges, batch, dropped)[0]
 
       return loss
 
@@ -242,8 +199,9 @@ def search_step(
       estimate = algorithm.estimate(
         loss, held_out, state.weights, state.arch, virtual(state), mean
       )
-      state = _arch_stepped(arch_optimizer, state, estimate.gradient)
-      metrics = {
+      gradient, metrics = _penalised(algorithm, state, estimate.gradient)
+      state = _arch_stepped(arch_optimizer, state, gradient)
+      metrics |= {
         "valid_loss": estimate.loss,
         "first_order_norm": solve.norm(estimate.first),
         "second_order_norm": solve.norm(estimate.second),
@@ -251,15 +209,62 @@ def search_step(
     batch = draw(train, "train", state.step)
     dropped = rate(state.step) if rate else None
     key = keys.stream(seed, "relax", state.step)
-    edge_weights = algorithm.relax(state.arch, key, state.step)
-    state, more = update(state, edge_weights, batch, dropped)
-    return state, metrics | more
+    edges = edge_weights(algorithm, state.arch, key, state)
+    state, more = update(state, edges, batch, dropped)
+    return transit.derived(algorithm, state), metrics | more
+
+  return step
+
+
+def one_level_step(
+  algorithm: Algorithm,
+  objective: losses.Objective,
+  weights_optimizer: optax.GradientTransformation,
+  arch_optimizer: optax.GradientTransformation,
+  draw: Draw,
+  *,
+  seed: int,
+  rate: Rates | None = None,
+  mean: Mean = hypergrad.identity,
+) -> Step:
+  """A function (state, train, valid) -> (state, metrics): GOLD-NAS's step.
+
+  Weights and logits step together, each along its part of one gradient on one
+  training batch (Bi et al. 2020, equation 2); held-out data is not used.
+
+  Args:
+    algorithm: relaxation and penalty.
+    objective: this and the others are those of `search_step`.
+  """
+
+  def step(state: State, train: device.Split, valid: device.Split):
+    del valid
+    batch = draw(train, "train", state.step)
+    key = keys.stream(seed, "relax", state.step)
+    dropped = rate(state.step) if rate else None
+
+    def loss(w, alpha):
+      edges = edge_weights(algorithm, alpha, key, state)
+      return objective(w, state.stats, edges, batch, dropped)
+
+    (value, (stats, accuracy)), (by_w, by_alpha) = mean(
+      jax.value_and_grad(loss, (0, 1), has_aux=True)(state.weights, state.arch)
+    )
+    gradient, metrics = _penalised(algorithm, state, by_alpha)
+    state = _arch_stepped(arch_optimizer, state, gradient)
+    state = _stepped(weights_optimizer, state, by_w, stats, value, accuracy)
+    return transit.derived(algorithm, state), metrics | {
+      "first_order_norm": solve.norm(by_alpha),
+      "train_loss": value,
+      "train_accuracy": accuracy,
+      "gradient_norm": optax.tree.norm(by_w),
+    }
 
   return step
 
 
 def first_order_step(
-  relaxation: Callable[..., Any],
+  algorithm: Algorithm,
   objective: losses.Objective,
   weights_optimizer: optax.GradientTransformation,
   arch_optimizer: optax.GradientTransformation,
@@ -277,12 +282,13 @@ def first_order_step(
   weights and by alpha. The results are those of `search_step`.
 
   Args:
-    relaxation: (alpha, key, step) -> edge weights.
+    algorithm: relaxation and penalty; its hypergradient is not used.
     objective: this and the others are those of `search_step`.
   """
 
   def step(state: State, train: device.Split, valid: device.Split):
-    now = state.step
+    before, now = state, state.step
+    _, metrics = _penalised(algorithm, state, state.arch)
     key = keys.stream(seed, "relax", now)
     dropped = rate(now) if rate else None
     batches = jax.tree.map(
@@ -295,8 +301,8 @@ def first_order_step(
       of_arch, batch = turn
 
       def loss(w, alpha):
-        edge_weights = relaxation(alpha, key, now)
-        return objective(w, state.stats, edge_weights, batch, dropped)
+        edges = edge_weights(algorithm, alpha, key, before)
+        return objective(w, state.stats, edges, batch, dropped)
 
       (value, (stats, accuracy)), (by_w, by_alpha) = mean(
         jax.value_and_grad(loss, (0, 1), has_aux=True)(
@@ -305,7 +311,9 @@ def first_order_step(
       )
       state = lax.cond(
         of_arch,
-        lambda: _arch_stepped(arch_optimizer, state, by_alpha),
+        lambda: _arch_stepped(
+          arch_optimizer, state, _penalised(algorithm, state, by_alpha)[0]
+        ),
         lambda: _stepped(
           weights_optimizer, state, by_w, stats, value, accuracy
         ),
@@ -316,7 +324,7 @@ def first_order_step(
     state, (loss, accuracy, by_w, by_alpha) = lax.scan(
       level, state, (jnp.asarray([True, False]), batches)
     )
-    return state, {
+    return transit.derived(algorithm, state), metrics | {
       "valid_loss": loss[0],
       "first_order_norm": by_alpha[0],
       "second_order_norm": jnp.zeros_like(by_alpha[0]),

@@ -1,0 +1,159 @@
+"""EnTranNAS (Yang et al. 2021, "Towards Improving the Consistency, Efficiency,
+and Flexibility of Differentiable Neural Architecture Search").
+
+Only engine cells hold the whole graph, with a softmax whose temperature falls
+(equation 5); transit cells compute what is derived from the logits at every
+step (section 2.2). Features are shared within a cell (section 2.3): see
+`jnas.spaces.shared`. In EnTranNAS-DST a learnt threshold for each node makes
+weights exactly zero (equations 7 to 9), the derived cell is what is not zero
+(equation 10), so that engine and derived cell are the same graph with any
+number of inputs a node, and a regulariser raises the thresholds (equation 11).
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jnas import relax
+from jnas.algorithms import base
+from jnas.hypergrad import Hypergradient
+from jnas.spaces.spec import Spec
+
+Array = jax.Array
+Temperature = Callable[[Array | int], Array | float]
+
+
+def entrannas(
+  spec: Spec,
+  estimate: Callable[..., Hypergradient] | None = None,
+  temperature: Temperature = lambda step: 5.0,
+) -> base.Algorithm:
+  """EnTranNAS on a spec.
+
+  Args:
+    spec: the search network; transit cells have one input graph with the
+      engine that they follow.
+    estimate: the hypergradient; by default that of the first order.
+    temperature: tau at a step, of equation 5.
+  """
+  cells = dict(spec.searched)
+
+  def mixture(arch: base.Arch, step: Array | int = 0) -> dict[str, Array]:
+    return softmax(spec, arch, temperature(step))
+
+  def derivation(arch: base.Arch, step: Array | int) -> dict[str, Array]:
+    weights = mixture(jax.lax.stop_gradient(arch), step)
+    return {
+      name: base.strongest_mask(cells[name], weights[name])
+      for name in spec.transit
+    }
+
+  return base.Algorithm(
+    init=base.logits(spec),
+    relax=base.deterministic(mixture),
+    mixture=mixture,
+    estimate=estimate or base.estimator("first_order"),
+    derive=functools.partial(base.genotype_of, spec),
+    derivation=derivation,
+  )
+
+
+def dst(
+  spec: Spec,
+  estimate: Callable[..., Hypergradient] | None = None,
+  temperature: Temperature = lambda step: 5.0,
+  strength: float = 0.1,
+) -> base.Algorithm:
+  """EnTranNAS-DST on a spec.
+
+  Every cell has, beside alpha, a beta for each intermediate node. They begin
+  at zero, thresholds of one half, below which no weight is at first. The paper
+  has equation 11 for one cell; here the cells add up.
+
+  Args:
+    spec: the search network.
+    estimate: the hypergradient; by default that of the first order.
+    temperature: tau at a step, of equation 5.
+    strength: lambda, of equation 11.
+  """
+  cells = dict(spec.searched)
+
+  def init(key: Array, scale: float) -> base.Arch:
+    arch = base.logits(spec)(key, scale)
+    for name, cell in cells.items():
+      arch[threshold_logits(name)] = jnp.zeros(cell.nodes - cell.inputs)
+    return arch
+
+  def mixture(arch: base.Arch, step: Array | int = 0) -> dict[str, Array]:
+    weights = softmax(spec, arch, temperature(step))
+    return {
+      name: relax.dst_sparsify(
+        weights[name],
+        arch[threshold_logits(name)],
+        [target for _, target in cell.edges],
+      )
+      for name, cell in cells.items()
+    }
+
+  def derivation(arch: base.Arch, step: Array | int) -> dict[str, Array]:
+    weights = mixture(jax.lax.stop_gradient(arch), step)
+    return {
+      name: (weights[name] > 0).astype(weights[name].dtype)
+      for name in spec.transit
+    }
+
+  def penalty(arch: base.Arch, controls: Mapping[str, Array]) -> Array:
+    del controls
+    # -log sigmoid(beta), without the logarithm of a rounded zero.
+    return strength * sum(
+      jax.nn.softplus(-arch[threshold_logits(name)]).mean() for name in cells
+    )
+
+  return base.Algorithm(
+    init=init,
+    relax=base.deterministic(mixture),
+    mixture=mixture,
+    estimate=estimate or base.estimator("first_order"),
+    derive=functools.partial(base.genotype_of, spec, choose=base.connections),
+    penalty=penalty,
+    derivation=derivation,
+  )
+
+
+def softmax(
+  spec: Spec, arch: base.Arch, temperature: Array | float
+) -> dict[str, Array]:
+  """p of equation 5, [E, O] for each searched cell."""
+  return {
+    name: relax.softmax(arch[name], mask, temperature=temperature)
+    for name, mask in base.masks(spec).items()
+  }
+
+
+def threshold_logits(name: str) -> str:
+  """The key in arch of the betas of a cell's nodes."""
+  return f"{name}_thresholds"
+
+
+def annealed(
+  start: float, ratio: float, *, epochs: float, steps_per_epoch: int
+) -> Temperature:
+  """tau at a step: start * ratio^e after e whole epochs (section 4.2).
+
+  Args:
+    start: in the first epoch; 5 in the paper.
+    ratio: from epoch to epoch; 0.923 in the paper.
+    epochs: of the whole run.
+    steps_per_epoch: of the training split.
+  """
+  last = max(epochs - 1, 0)
+
+  def temperature(step: Array | int) -> Array:
+    # After the last epoch it is what it was in it: evaluations come then.
+    epoch = jnp.minimum(step // steps_per_epoch, last)
+    return start * ratio ** jnp.asarray(epoch, jnp.float32)
+
+  return temperature
+

@@ -1,0 +1,71 @@
+"""The batches of a step: examples, augmentation and keys, from its number."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from jnas.data import augment, device
+from jnas.runtime import keys
+from jnas.training import losses
+
+Array = jax.Array
+# (split, stream name, step) -> this replica's share of a batch
+Draw = Callable[[device.Split, str, Array], losses.Batch]
+
+
+def feed(
+  *,
+  seed: int,
+  batch: int,
+  local: int,
+  offset: Callable[[int], Array],
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  pad: int = 0,
+  flip: bool = False,
+  cutout: int = 0,
+  autoaugment: bool = False,
+  dtype: Any = jnp.float32,
+) -> Draw:
+  """A function (split, stream name, step) -> this replica's Batch.
+
+  Args:
+    seed: of all streams.
+    batch: examples of a step over all replicas.
+    local: examples of this replica.
+    offset: local -> position of the first of them in the batch.
+    mean: of each channel, for the normalisation.
+    std: of each channel.
+    pad: of the random crop; 0 for none.
+    flip: whether to mirror half of the images.
+    cutout: side of the erased square; 0 for none.
+    autoaugment: whether to apply AutoAugment's CIFAR-10 policy.
+    dtype: of the images.
+  """
+
+  def draw(split: device.Split, name: str, step: Array) -> losses.Batch:
+    order = device.indices(
+      keys.stream(seed, f"{name}/order"), step, len(split.x), batch
+    )
+    start = offset(local)
+    examples = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
+    positions = start + jnp.arange(local)
+    noise = keys.stream(seed, f"{name}/augment", step)
+    x = augment.augment(
+      keys.per_example(noise, positions),
+      examples.x,
+      mean,
+      std,
+      pad=pad,
+      flip=flip,
+      cutout=cutout,
+      autoaugment=autoaugment,
+      dtype=dtype,
+    )
+    paths = keys.stream(seed, f"{name}/paths", step)
+    return losses.Batch(x, examples.y, keys.per_example(paths, positions))
+
+  return draw

@@ -1,0 +1,99 @@
+"""What transit cells compute: derived once a step, and compiled once it stays.
+
+EnTranNAS derives an architecture at every step (Yang et al. 2021, section
+2.2). A general program can run any derivation. Once one has stayed for a while
+a program in which it is fixed does the same in less time, on the same state:
+what is not computed keeps its parameters, so that the search can go back to
+the general program whenever the derivation moves.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.algorithms.base import Algorithm
+from jnas.spaces.spec import TRANSIT, Spec
+from jnas.training.state import State
+
+# (name, operators of each edge) of transit cells, as `cnn.Network` takes them
+Cells = tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
+
+
+def controls(algorithm: Algorithm, state: State) -> dict[str, Any]:
+  """The first controls of a search with transit cells; none without.
+
+  Beside what `derived` keeps there is "settled", the steps in which they were
+  compiled as they are.
+  """
+  if algorithm.derivation is None:
+    return {}
+  chosen = algorithm.derivation(state.arch, state.step)
+  zero = jnp.int32(0)
+  return {"derived": chosen, "unchanged": zero, "settled": zero}
+
+
+def derived(algorithm: Algorithm, state: State) -> State:
+  """The state with what transit cells compute in the next step.
+
+  It is derived once a step, so that both levels train one sub-graph.
+  """
+  if algorithm.derivation is None:
+    return state
+  new = algorithm.derivation(state.arch, state.step)
+  old = state.controls["derived"]
+  same = jnp.stack([(new[name] == old[name]).all() for name in new]).all()
+  unchanged = jnp.where(same, state.controls["unchanged"] + 1, 0)
+  return state._replace(
+    controls=dict(state.controls) | {"derived": new, "unchanged": unchanged}
+  )
+
+
+def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+  """A step whose transit cells are compiled as they are, and counted."""
+
+  def run(state: State, *splits: Any) -> tuple[State, Any]:
+    state, metrics = step(state, *splits)
+    count = state.controls["settled"] + 1
+    return state._replace(
+      controls=dict(state.controls) | {"settled": count}
+    ), metrics
+
+  return run
+
+
+def settled(
+  spec: Spec, state: State, step: int, *, after: int, period: int
+) -> Cells | None:
+  """What transit cells compute, if it has stayed; None while it moves.
+
+  The answer follows from the state and the step alone, so that a resumed
+  search runs the programs that an uninterrupted one does.
+
+  Args:
+    spec: of the search.
+    state: with controls, after `step` steps.
+    step: steps done.
+    after: steps that it must have stayed.
+    period: at multiples of so many steps a search may change from the general
+      to a fixed program; it changes back at any step.
+  """
+  unchanged = int(state.controls["unchanged"])
+  if unchanged < after + step % period:
+    return None
+  chosen = jax.device_get(state.controls["derived"])
+  return tuple(
+    (name + TRANSIT, _operators(spec.cell(name).ops, chosen[name]))
+    for name in sorted(chosen)
+  )
+
+
+def _operators(
+  ops: tuple[str, ...], chosen: np.ndarray
+) -> tuple[tuple[str, ...], ...]:
+  return tuple(
+    tuple(op for op, used in zip(ops, row, strict=True) if used)
+    for row in chosen
+  )
