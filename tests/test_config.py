@@ -142,7 +142,7 @@ def test_all_problems_are_told_at_once():
       "--config.weights.clip=nan",
       "--config.algo.hypergrad=amend",
       "--config.space.cells=0",
-      "--config.data.share=1",
+      "--config.data.share=1.5",
       "--config.log.save=soon",
     ],
   )

@@ -60,6 +60,16 @@ def test_resumed_at_an_epoch_it_does_not_count_the_steps_before(clock):
   assert line == "step 8/12, epoch 2/3, 0:20 left"
 
 
+def test_what_begins_is_named_from_then_on(clock):
+  out = io.StringIO()
+  with progress.Progress(8, 4, title="stage 1", stream=out) as bar:
+    bar.update(4)
+    bar.begin("stage 2")
+    bar.update(8)
+  lines = [line.split(":")[0] for line in out.getvalue().splitlines()]
+  assert lines == ["stage 1", "stage 2", "stage 2"]
+
+
 def test_a_bar_on_a_terminal(monkeypatch):
   monkeypatch.setenv("TERM", "xterm")
   monkeypatch.setenv("COLUMNS", "120")

@@ -261,7 +261,7 @@ class _Session:
       old, (self.plan, state) = self.plan, found
       if self.plan.program is None or self.plan.program != old.program:
         self.compiled.clear()
-        self.progress.say(self.plan.title)
+        self.progress.begin(self.plan.title)
       start = step
 
   def advance(self, state: State, step: int, most: int):

@@ -125,6 +125,13 @@ class Progress:
         flush=True,
       )
 
+  def begin(self, title: str) -> None:
+    """Returns after saying that something else runs from now on."""
+    self.say(title)
+    self._title = title
+    if self._bar is not None:
+      self._bar.update(self._task, description=title)
+
   def say(self, text: str) -> None:
     """Returns after printing a line, above the bar if there is one."""
     if self._bar is not None:
