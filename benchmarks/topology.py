@@ -110,15 +110,16 @@ def searched(args: argparse.Namespace, ops: str, **options: Any) -> Any:
   state = state._replace(controls=transit.controls(algorithm, state))
   weights = base.edge_weights(algorithm, arch, None, state)
   cells = transit.settled(spec, state, 0, after=0, period=1)
+  fixed = dict(cells or ())
   computed = dataclasses.replace(
     spec,
     cells=tuple(
-      (name, dataclasses.replace(cell, kept=dict(cells).get(name, cell.kept)))
+      (name, dataclasses.replace(cell, kept=fixed.get(name, cell.kept)))
       for name, cell in spec.cells
     ),
   )
   general = Variant(spec, weights, computed)
-  return general, Variant(spec, weights, computed, {"settled": cells})
+  return general, Variant(spec, weights, computed, {"settled": cells or ()})
 
 
 def engines(args: argparse.Namespace) -> dict[str, Variant]:

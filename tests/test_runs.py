@@ -73,7 +73,7 @@ def wait_for_step(workdir: pathlib.Path, step: int, process) -> None:
 def records(workdir: pathlib.Path, name: str) -> list[dict]:
   """The lines of a file without what a clock measured."""
   lines = (workdir / name).read_text().splitlines()
-  timed = ("seconds", "per_second")
+  timed = ("seconds", "per_second", "compile_share")
   return [
     {k: v for k, v in json.loads(line).items() if not k.endswith(timed)}
     for line in lines

@@ -12,6 +12,7 @@ number of inputs a node, and a regulariser raises the thresholds (equation 11).
 
 from collections.abc import Callable, Mapping
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +149,7 @@ def annealed(
     epochs: of the whole run.
     steps_per_epoch: of the training split.
   """
-  last = max(epochs - 1, 0)
+  last = math.ceil(epochs) - 1
 
   def temperature(step: Array | int) -> Array:
     # After the last epoch it is what it was in it: evaluations come then.

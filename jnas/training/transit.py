@@ -44,7 +44,7 @@ def derived(algorithm: Algorithm, state: State) -> State:
     return state
   new = algorithm.derivation(state.arch, state.step)
   old = state.controls["derived"]
-  same = jnp.stack([(new[name] == old[name]).all() for name in new]).all()
+  same = jnp.asarray([(new[name] == old[name]).all() for name in new]).all()
   unchanged = jnp.where(same, state.controls["unchanged"] + 1, 0)
   return state._replace(
     controls=dict(state.controls) | {"derived": new, "unchanged": unchanged}
@@ -69,6 +69,8 @@ def settled(
 ) -> Cells | None:
   """What transit cells compute, if it has stayed; None while it moves.
 
+  None, too, where all cells are engines: there is no other program.
+
   The answer follows from the state and the step alone, so that a resumed
   search runs the programs that an uninterrupted one does.
 
@@ -81,7 +83,7 @@ def settled(
       to a fixed program; it changes back at any step.
   """
   unchanged = int(state.controls["unchanged"])
-  if unchanged < after + step % period:
+  if not state.controls["derived"] or unchanged < after + step % period:
     return None
   chosen = jax.device_get(state.controls["derived"])
   return tuple(
