@@ -244,3 +244,85 @@ def write_restricted(path, chosen=2):
     entries.append({"skips": skips, "genotype": genotype_lib.format_text(g)})
     entries[-1] |= {"chosen": True} if skips == chosen else {}
   write_json(path / "restricted.json", entries)
+
+
+def make_gold(path, layers=4, nodes=2, epochs=8, retrained=False, seed=0):
+  """Writes a GOLD-NAS search; every second epoch joins the Pareto set.
+
+  Lambda is 0 in the first epoch and doubles in each after the second; a pruned
+  operator has a weight of 0. Every node keeps an operator.
+  """
+  rng = random.Random(seed)
+  ops = ["skip_connect", "sep_conv_3x3"]
+  edges = [[j, i] for i in range(2, 2 + nodes) for j in range(i)]
+  names = [f"cell{i}" for i in range(layers)]
+  active = {(n, e, o) for n in names for e in range(len(edges)) for o in ops}
+  arch, genotypes, metrics, front = [], [], [], []
+  for k in range(1, epochs + 1):
+    cells = [
+      [
+        [(o, edges[e][0]) for e, o in sorted(own) if edges[e][1] == i]
+        for i in range(2, 2 + nodes)
+      ]
+      for own in ([(e, o) for n, e, o in active if n == name] for name in names)
+    ]
+    genotypes.append(genotype_lib.StackGenotype(cells, range(2, 2 + nodes)))
+    weights = {
+      name: [
+        [rng.random() if (name, e, o) in active else 0.0 for o in ops]
+        for e in range(len(edges))
+      ]
+      for name in names
+    }
+    arch.append({"ops": ops, "edges": edges, "weights": weights})
+    weight = 0.0 if k == 1 else 1e-5 * 2 ** (k - 2)
+    line = {"valid_accuracy": 0.9 - 0.003 * k, "valid_loss": 1 / k}
+    line |= {"lambda": weight, "operators": len(active), "flops": 7.5 / k}
+    line |= {"built_flops": 7.5 if k < 4 else 7.5 / k, "compile_seconds": 9.0}
+    metrics.append(line | {"pruned": 0, "compile_share": 0.6 + k / 100})
+    if k > 1:
+      metrics[-1]["pruned"] = metrics[-2]["operators"] - len(active)
+    if k % 2 == 0:
+      front.append({"step": 9 * k, "epoch": float(k), "lambda": weight})
+      front[-1] |= {"accuracy": 0.9 - 0.003 * k, "operators": len(active)}
+      front[-1] |= {"flops": 7.0 / k, "params": 0.5 - 0.01 * k}
+      front[-1]["genotype"] = genotype_lib.to_json(genotypes[-1])
+      front[-1]["text"] = genotype_lib.format_text(genotypes[-1])
+      if retrained:
+        front[-1]["retrained"] = 0.97 - 0.002 * k
+    for name, e, o in rng.sample(sorted(active), len(active) // 3):
+      node = edges[e][1]
+      into = [n == name and edges[i][1] == node for n, i, _ in active]
+      if sum(into) > 1:
+        active.remove((name, e, o))
+  write_search(path, "goldnas", arch, genotypes, metrics)
+  config = json.loads((path / "config.json").read_text())
+  config |= {"space": {"cells": layers}, "gold": {"flops_min": 0.9}}
+  write_json(path / "config.json", config)
+  write_lines(path / "pareto.jsonl", front)
+  return path
+
+
+def make_entrannas(path, epochs=6, seed=0):
+  """Writes an EnTranNAS-DST search: nodes with any number of operators."""
+  rng = random.Random(seed)
+  arch, genotypes, metrics = [], [], []
+  ops = S1[1:]
+  for k in range(1, epochs + 1):
+    cells = {"normal": [], "reduce": []}
+    for nodes in cells.values():
+      for i in range(4):
+        inputs = [j for j in range(i + 2) if j == i or rng.random() < 1.4 / k]
+        nodes.append([(rng.choice(ops), j) for j in inputs])
+    rows = [[rng.random() for _ in ops] for _ in EDGES]
+    arch.append({"ops": ops, "edges": EDGES, "weights": {"normal": rows}})
+    found = genotype_lib.Genotype(
+      cells["normal"], range(2, 6), cells["reduce"], range(2, 6)
+    )
+    genotypes.append(found)
+    count = sum(len(row) for cell in cells.values() for row in cell)
+    line = {"connections": count, "settled": 0.1 * k, "valid_accuracy": 0.8}
+    line |= {"valid_loss": 1 / k, "compile_seconds": 7.0}
+    metrics.append(line | {"compile_share": 0.345})
+  metrics[-1]["child_accuracy"] = 0.7531
+  return write_search(path, "dst", arch, genotypes, metrics)

@@ -3,6 +3,7 @@
 import json
 
 from made_up_runs import (
+  make_gold,
   make_nas_bench_201,
   make_search,
   make_stack,
@@ -169,3 +170,23 @@ def test_strange_restrictions_are_noted(tmp_path, content, words):
   found = records.read(run)
   assert found.restricted == ()
   assert words in found.notes[0]
+
+
+def test_pareto_set(tmp_path):
+  found = records.read(make_search(tmp_path / "run"))
+  assert (found.pareto, found.notes) == ((), ())
+  assert not records.prunes(found)
+  run = make_gold(tmp_path / "gold")
+  lines = (run / "pareto.jsonl").read_text().splitlines()
+  again = json.loads(lines[0]) | {"accuracy": 0.5}
+  with open(run / "pareto.jsonl", "a") as file:
+    file.write(json.dumps(again) + "\n")
+  found = records.read(run)
+  assert found.notes == ()
+  assert records.prunes(found)
+  assert [line["epoch"] for line in found.pareto] == [2, 4, 6, 8]
+  assert found.pareto[0]["accuracy"] == 0.5
+  (run / "pareto.jsonl").write_text("\n".join([*lines, '{"step": 8']))
+  found = records.read(run)
+  assert len(found.pareto) == 4
+  assert "The last line of pareto.jsonl is half-written" in found.notes[0]

@@ -178,7 +178,7 @@ def lines_svg(
   if "%" in form:
     axes.yaxis.set_major_formatter(ticker.PercentFormatter(1, decimals=0))
   axes.xaxis.set_major_locator(ticker.MaxNLocator(7, integer=True))
-  _plain(axes)
+  bare(axes)
   axes.set_xlabel("epoch", color=MUTED, size=8)
   if levels:
     _draw_levels(axes, names, list(levels.values()), high * 2.85 * 72)
@@ -237,7 +237,7 @@ def bars_svg(title: str, xs: Sequence[float], ys: Sequence[float]) -> str:
   axes.set_ylim(0, max([*ys, 1]) * 1.1)
   for axis in (axes.xaxis, axes.yaxis):
     axis.set_major_locator(ticker.MaxNLocator(7, integer=True))
-  _plain(axes)
+  bare(axes)
   axes.set_xlabel("epoch", color=MUTED, size=8)
   return to_svg(figure, title)
 
@@ -249,6 +249,7 @@ def heat_svg(
   weights: Mapping[tuple[int, int], Any],
   kept: Sequence[tuple[str, int, int]],
   inputs: Sequence[str] = ("c k−2", "c k−1"),
+  shared: bool = True,
 ) -> str:
   """Returns arch weights over epochs as an inline `<svg>`, a panel an edge.
 
@@ -260,6 +261,7 @@ def heat_svg(
     kept: (operator, source, target) of the derived cell, marked by a dot.
     inputs: what the first numbers of `weights` are called; the others are the
       nodes 0 and on.
+    shared: whether the operators of an edge share a weight of one.
   """
   from matplotlib import patches
   import numpy as np
@@ -269,7 +271,7 @@ def heat_svg(
   known = np.concatenate([v[np.isfinite(v)] for v in weights.values()])
   top = float(known.max()) if known.size and known.max() > 0 else 1.0
   # Weights that have hardly left 1 / O differ in the third digit: show that.
-  near = known.size and known.min() < top < 1.5 / len(ops)
+  near = shared and known.size and known.min() < top < 1.5 / len(ops)
   low = float(known.min()) if near else 0.0
   row_high, wide, gap, left, head = 9.6, 108.0, 14.0, 62.0, 26.0
   high = row_high * len(ops)
@@ -333,7 +335,7 @@ def _ramp() -> Any:
   return ramp.with_extremes(bad=(0.5, 0.5, 0.5, 0.25))
 
 
-def _plain(axes: Any) -> None:
+def bare(axes: Any) -> None:
   """Takes off everything that is not data, but for thin lines."""
   for name, spine in axes.spines.items():
     spine.set(visible=name == "bottom", color=LINE, linewidth=0.8)

@@ -9,6 +9,7 @@ from jnas import genotype as genotype_lib
 from jnas.runs import draw, layout, page, records, sections
 
 _MOST_CELLS = 4  # whose weights are drawn: each is a large picture
+_BESIDE = 560  # points, the widest cell that is legible beside another
 
 
 def genotype_section(run: records.Run) -> str:
@@ -16,7 +17,7 @@ def genotype_section(run: records.Run) -> str:
   g = run.genotype
   if g is None:
     return page.section("Genotype", page.absent("no genotype was written yet"))
-  body = page.code(_broken(genotype_lib.format_text(g)))
+  body = page.code(broken(genotype_lib.format_text(g)))
   if run.task != "retrain":
     body += "<h3>To train it from scratch</h3>"
     body += page.code(_retrain_command(run))
@@ -50,10 +51,10 @@ def _nested(cells: Sequence[genotype_lib.ImageCell]) -> bool:
   return any(len(row) != 2 for row in rows)
 
 
-def _broken(text: str) -> str:
+def broken(text: str) -> str:
   """Returns the text form on several lines: two pairs, a node or a cell each.
 
-  >>> print(_broken("Genotype(cells=[[('relu', 0)], [[('relu', 1)]]])"))
+  >>> print(broken("Genotype(cells=[[('relu', 0)], [[('relu', 1)]]])"))
   Genotype(
     cells=[[('relu', 0)],
            [[('relu', 1)]]])
@@ -112,12 +113,14 @@ def cells(run: records.Run) -> str:
   legend = [(draw.FAMILIES[name], name) for name in families]
   if any(concat for *_, concat in cells.values()):
     legend.append(("", "concatenation"))
-  figures = [
-    page.figure(title, draw.cell_svg(title, arguments), wide=True)
-    for title, arguments in cells.items()
-  ]
   # A stack may have as many cells as layers: side by side, where there is room.
   stack = isinstance(run.genotype, genotype_lib.StackGenotype)
+  pruned = stack and _nested(run.genotype.cells)
+  figures = []
+  for title, arguments in cells.items():
+    svg = draw.cell_svg(title, arguments)
+    alone = pruned and layout.layout(*arguments).width > _BESIDE
+    figures.append(page.figure(title, svg, wide=True, row=alone))
   body = page.grid(figures) if stack else "".join(figures)
   return page.legend(legend) + body
 
@@ -149,10 +152,11 @@ def weights_section(run: records.Run) -> str:
     others = [name for name in names if name not in normal]
     some = (others[: _MOST_CELLS // 2] + normal)[:_MOST_CELLS]
     drawn = [name for name in names if name in some]
+  pruned = records.prunes(run)
   figures = []
   for cell in drawn:
     try:
-      panels = _heat(run, cell)
+      panels = _heat(run, cell, pruned)
     except (
       *(AttributeError, IndexError, KeyError, TypeError, ValueError),
     ) as error:
@@ -166,13 +170,17 @@ def weights_section(run: records.Run) -> str:
         "has them all"
       )
     )
+  scale = (
+    "A scale that does not begin at 0 magnifies weights that have hardly moved."
+  )
+  if pruned:
+    scale = "Each weight is a sigmoid: those of an edge don't add up to one."
   return page.section(
     "Architecture weights",
     "".join(figures) or page.absent("no arch.jsonl, so no weights"),
     "One panel an edge (source → target), one row an operator, epochs from "
     "left to right; grey where the operator is no longer there. Dots mark the "
-    "operators that the genotype keeps. A scale that does not begin at 0 "
-    "magnifies weights that have hardly moved.",
+    f"operators that the genotype keeps. {scale}",
   )
 
 
@@ -185,8 +193,11 @@ def _title(cell: str, normal: Sequence[str]) -> str:
   return known.get(cell, cell)
 
 
-def _heat(run: records.Run, cell: str) -> str:
-  """Returns the heat maps of one cell; operators and edges may vanish."""
+def _heat(run: records.Run, cell: str, pruned: bool) -> str:
+  """Returns the heat maps of one cell; operators and edges may vanish.
+
+  Where operators are `pruned`, a weight of exactly 0 is that of one that is.
+  """
   import numpy as np
 
   lines = [line for line in run.arch if cell in line["weights"]]
@@ -198,7 +209,8 @@ def _heat(run: records.Run, cell: str) -> str:
       empty = np.full((len(ops), len(lines)), np.nan)
       values = weights.setdefault((int(edge[0]), int(edge[1])), empty)
       for op, value in zip(line["ops"], row, strict=True):
-        values[ops.index(op), t] = np.nan if value is None else value
+        gone = value is None or (pruned and value == 0)
+        values[ops.index(op), t] = np.nan if gone else value
   if not weights:
     raise ValueError("there are none")
   found = genotype_lib.chosen(run.genotype) if run.genotype else {}
@@ -206,7 +218,9 @@ def _heat(run: records.Run, cell: str) -> str:
   epochs = [line.get("epoch", t) for t, line in enumerate(lines)]
   # Nodes are called as in the drawing of the cell.
   inputs = {"cell": (), "recurrent": ("x, h",)}.get(cell, ("c k−2", "c k−1"))
-  return draw.heat_svg(f"{cell} weights", ops, epochs, weights, kept, inputs)
+  return draw.heat_svg(
+    f"{cell} weights", ops, epochs, weights, kept, inputs, shared=not pruned
+  )
 
 
 def truth_section(run: records.Run) -> str:

@@ -42,7 +42,8 @@ section { margin-top: 40px; }
   grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); }
 .tiles div, figure, .notes { background: var(--card);
   border: 1px solid var(--line); border-radius: 10px; }
-.tiles div { padding: 12px 14px; }
+.tiles div { padding: 12px 14px; display: flex; flex-direction: column;
+  justify-content: space-between; }
 .tiles dt { font-size: .78rem; color: var(--muted); }
 .tiles dd { margin: 2px 0 0; font-size: 1.22rem; font-weight: 600;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -59,10 +60,11 @@ pre { margin: 0 0 16px; padding: 14px 16px; background: var(--tint);
 pre.copy { white-space: pre; overflow-x: auto; cursor: copy;
   user-select: all; -webkit-user-select: all; }
 figure { margin: 0; padding: 16px 18px; min-width: 0; }
-figure + figure { margin-top: 14px; }
+figure + figure, .grid + figure { margin-top: 14px; }
 .grid { display: grid; gap: 14px; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
 .grid figure + figure { margin-top: 0; }
+.grid .row { grid-column: 1 / -1; }
 .scroll { overflow-x: auto; }
 svg { display: block; width: 100%; height: auto; }
 .scroll svg { width: calc(var(--w) * 1.25px); max-width: none; margin: 0 auto; }
@@ -86,6 +88,7 @@ a { color: var(--accent); text-underline-offset: 2px; }
 .facts th { width: 34%; }
 .runs th, .runs td { overflow-wrap: normal; vertical-align: bottom; }
 .runs td { white-space: nowrap; }
+.grid .runs * { padding-right: 9px; }
 .runs + p, figure + p { margin-top: 12px; font-size: .875rem; }
 summary { cursor: pointer; font-weight: 600; font-size: .875rem; }
 details pre { margin-top: 10px; }
@@ -144,18 +147,22 @@ def code(text: str) -> str:
   return f'<pre class="copy" tabindex="0">{escape(text)}</pre>'
 
 
-def folded(title: str, text: str) -> str:
-  """Returns text that opens on a click."""
-  return (
-    f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre>"
-    "</details>"
-  )
+def folded(title: str, text: str, copy: bool = False) -> str:
+  """Returns text that opens on a click, and that another one selects."""
+  body = code(text) if copy else f"<pre>{escape(text)}</pre>"
+  return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
-def figure(title: str, body: str, wide: bool = False) -> str:
-  """Returns a card around HTML; a wide one scrolls sideways on a phone."""
+def figure(
+  title: str, body: str, wide: bool = False, row: bool = False
+) -> str:
+  """Returns a card around HTML; a wide one scrolls sideways on a phone.
+
+  One with a `row` of its own has nothing beside it in a grid.
+  """
   body = f'<div class="scroll" tabindex="0">{body}</div>' if wide else body
-  return f"<figure><h3>{escape(title)}</h3>{body}</figure>"
+  alone = ' class="row"' if row else ""
+  return f"<figure{alone}><h3>{escape(title)}</h3>{body}</figure>"
 
 
 def grid(figures: Iterable[str]) -> str:
@@ -185,17 +192,26 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 def wide_table(
   heads: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[str]
 ) -> str:
-  """Returns a table with heads; each row opens with a patch of its colour."""
+  """Returns a card with a table; each row opens with a patch of its colour."""
+  patches = [f'<i style="background:{colour}"></i>' for colour in colours]
+  body = columns(heads, rows, patches)
+  return f'<figure><div class="scroll" tabindex="0">{body}</div></figure>'
+
+
+def columns(
+  heads: Sequence[str],
+  rows: Sequence[Sequence[str]],
+  before: Sequence[str] | None = None,
+) -> str:
+  """Returns a table with heads; `before` is HTML in front of each row."""
   head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
   body = ""
-  for row, colour in zip(rows, colours, strict=True):
+  for row, first in zip(rows, before or [""] * len(rows), strict=True):
     cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-    patch = f'<i style="background:{colour}"></i>'
-    body += f"<tr><td>{patch}{escape(row[0])}</td>{cells}</tr>"
+    body += f"<tr><td>{first}{escape(row[0])}</td>{cells}</tr>"
   return (
-    '<figure><div class="scroll" tabindex="0"><table class="runs">'
-    f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    "</figure>"
+    f'<table class="runs"><thead><tr>{head}</tr></thead>'
+    f"<tbody>{body}</tbody></table>"
   )
 
 

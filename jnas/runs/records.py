@@ -49,6 +49,7 @@ class Run:
     restricted: the content of restricted.json, if the algorithm restricts the
       number of skip connections.
     notes: what is missing or unreadable, as sentences.
+    pareto: lines of pareto.jsonl, by step, if the search finds a Pareto set.
   """
 
   path: pathlib.Path
@@ -62,6 +63,7 @@ class Run:
   benchmark: dict[str, Any]
   restricted: tuple[Restriction, ...]
   notes: tuple[str, ...]
+  pareto: tuple[dict[str, Any], ...] = ()
 
   @property
   def name(self) -> str:
@@ -107,12 +109,14 @@ def read(path: str | os.PathLike[str]) -> Run:
   else:
     notes.append("There is no result.json: the run has not finished (yet).")
   genotype = _find_genotype(path, config, result, history, notes)
-  # Few runs write these two, so nothing is missing without them.
-  benchmark, restricted = {}, ()
+  # Few runs write these three, so nothing is missing without them.
+  benchmark, restricted, pareto = {}, (), []
   if (path / "benchmark.json").exists():
     benchmark = _read_object(path / "benchmark.json", notes)
   if (path / "restricted.json").exists():
     restricted = _read_restricted(path / "restricted.json", notes)
+  if (path / "pareto.jsonl").exists():
+    pareto = _read_lines(path / "pareto.jsonl", notes)
   return Run(
     path,
     config,
@@ -125,6 +129,7 @@ def read(path: str | os.PathLike[str]) -> Run:
     benchmark,
     restricted,
     tuple(dict.fromkeys(notes)),
+    tuple(pareto),
   )
 
 
@@ -207,6 +212,11 @@ def none_weights(run: Run) -> Points:
     if values and is_number(line.get("epoch")):
       found.append((line["epoch"], statistics.fmean(values)))
   return found
+
+
+def prunes(run: Run) -> bool:
+  """Returns whether the search prunes operators one by one, as GOLD-NAS."""
+  return bool(points(run, "pruned"))
 
 
 def changes(run: Run) -> Points:

@@ -14,7 +14,16 @@ import pathlib
 import statistics
 import sys
 
-from jnas.runs import comparison, draw, findings, page, records, sections
+from jnas.runs import (
+  comparison,
+  draw,
+  findings,
+  page,
+  records,
+  scatter,
+  sections,
+  topology,
+)
 
 _CHARTS = (  # metric, heading, format, logarithmic
   ("train_loss", "Training loss", "{:.3g}", False),
@@ -22,6 +31,7 @@ _CHARTS = (  # metric, heading, format, logarithmic
   ("train_accuracy", "Training accuracy", sections.PERCENT, False),
   ("valid_accuracy", "Validation accuracy", sections.PERCENT, False),
   ("test_accuracy", "Test accuracy", sections.PERCENT, False),
+  ("child_accuracy", "Accuracy through derived paths", sections.PERCENT, False),
   ("true_accuracy", "True accuracy", sections.PERCENT, False),
   ("skip_share", "Share of skip connections", sections.PERCENT, False),
   ("none_weight", "Mean weight of none", "{:.3f}", False),
@@ -84,6 +94,8 @@ def _single(run: records.Run) -> str:
     sections.missing(run),
     page.tiles(sections.facts_of(run)),
   ]
+  if run.task != "retrain":
+    body.append(topology.pareto_section(run))
   body += [
     findings.genotype_section(run),
     findings.cells_section(run),
@@ -91,6 +103,8 @@ def _single(run: records.Run) -> str:
   ]
   if run.task != "retrain":
     body += [
+      topology.pruning_section(run),
+      topology.transit_section(run),
       sections.collapse_section(run),
       findings.truth_section(run),
       findings.skips_section(run),
@@ -140,6 +154,13 @@ def _comparison(runs: Sequence[records.Run]) -> str:
     if curves:
       svg = draw.lines_svg(title, curves, form, log=log, legend=False)
       figures.append(page.figure(title, svg))
+  sets = []
+  for name, run, colour in zip(names, runs, colours, strict=True):
+    sets += topology.series(topology.networks(run), name, colour)
+  if sets:
+    svg = scatter.svg("Pareto sets", sets, scatter.FLOPS, legend=False)
+    title = "Pareto sets, accuracy of the search networks"
+    figures.append(page.figure(title, svg))
   legend = page.legend(list(zip(colours, names, strict=True)))
   body = [
     page.section("Runs", page.wide_table(heads, rows, colours) + _seeds(runs)),

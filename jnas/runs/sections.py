@@ -13,6 +13,7 @@ COLLAPSE = 0.75  # share of skip connections that is called a collapse
 PERCENT = "{:.1%}"
 
 RED, GREEN, BLUE, ORANGE = "#d93a3a", "#1f9d4d", "#3576e8", "#e07b1a"
+PURPLE = "#8b45d6"
 
 
 def algorithm(run: records.Run) -> str:
@@ -23,6 +24,9 @@ def algorithm(run: records.Run) -> str:
   order = str(records.get(run.config, "algo.hypergrad", "")).replace("_", " ")
   known = {"darts": "DARTS", "amended": "Amended DARTS", "gdas": "GDAS"}
   known |= {"pcdarts": "PC-DARTS", "pdarts": "P-DARTS"}
+  known |= {"entrannas": "EnTranNAS", "dst": "EnTranNAS-DST"}
+  if name == "goldnas":  # one level, so no hypergradient
+    return "GOLD-NAS"
   name = known.get(name, str(name))
   return name if order in ("", "amended") else f"{name}, {order}"
 
@@ -52,6 +56,7 @@ def facts_of(run: records.Run) -> list[tuple[str, str]]:
   for name, title in (
     ("test_accuracy", "test accuracy"),
     ("valid_accuracy", "validation accuracy"),
+    ("child_accuracy", "derived paths alone"),
     ("true_accuracy", "true accuracy"),
   ):
     if (value := last_known(run, name)) is not None:
@@ -74,12 +79,17 @@ def warning(run: records.Run) -> str:
   shares = records.skip_shares(run)
   if run.task == "retrain" or not shares or shares[-1][1] < COLLAPSE:
     return ""
+  advice = (
+    "Take a genotype of an earlier epoch (genotypes.jsonl), stop earlier, or "
+    "search with the amended hypergradient."
+  )
+  if run.pareto:
+    advice = "Take a network of the Pareto set that has more operators."
   return page.banner(
     "This search has collapsed to skip connections.",
     f"{shares[-1][1]:.0%} of the operators in the normal cells do nothing but "
     "copy their input. Such a network has few weights and usually trains to "
-    "poor accuracy. Take a genotype of an earlier epoch (genotypes.jsonl), "
-    "stop earlier, or search with the amended hypergradient.",
+    f"poor accuracy. {advice}",
   )
 
 
@@ -96,6 +106,7 @@ def learning_section(run: records.Run) -> str:
     for name, word, colour in (
       (f"train_{what}", "training", BLUE),
       (f"valid_{what}", "validation", ORANGE),
+      (f"child_{what}", "derived paths", PURPLE),
       (f"test_{what}", "test", GREEN),
     ):
       steps = records.points(run, name, "step")
@@ -109,6 +120,11 @@ def learning_section(run: records.Run) -> str:
       figures.append(page.figure(what.capitalize() + unit, svg))
   body = page.grid(figures) or page.absent("no losses or accuracies recorded")
   note = "Thick: by epoch. Thin: single training steps, where recorded."
+  if records.curve(run, "child_accuracy"):
+    note += (
+      " Derived paths: validation accuracy of the search network through these "
+      "alone, with its own weights."
+    )
   return page.section("Learning curves", body, note)
 
 
@@ -171,6 +187,9 @@ def timing_section(run: records.Run) -> str:
   rows = []
   if (seconds := records.compile_seconds(run)) is not None:
     rows.append(("Compilation", page.duration(seconds)))
+  if shares := records.points(run, "compile_share", "epoch"):
+    share = f"{shares[-1][1]:.0%} of the time"
+    rows.append(("Share of compilation", share))
   if steps := sorted(v for _, v in records.points(run, "step_seconds")):
     low, high = (steps[round(q * (len(steps) - 1))] for q in (0.1, 0.9))
     middle = f"{page.duration(statistics.median(steps))}, median"
