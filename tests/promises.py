@@ -65,3 +65,24 @@ def derived_cell(name, cell, arch, weights):
   assert weights.sum(-1).max() == 1
   for rows in into(cell):
     assert weights[rows].sum() == 2
+
+
+def sparse(name, cell, arch, weights):
+  """An edge's operators share one or nothing; no node has nothing."""
+  assert (weights >= 0).all() and not weights[:, cell.ops.index("none")].any()
+  np.testing.assert_allclose(weights.sum(-1), weights.any(-1), atol=1e-6)
+  for rows, beta in zip(into(cell), arch[f"{name}_thresholds"], strict=True):
+    own, alpha = weights[rows], arch[name][rows][:, 1:]
+    assert own.any()
+    # Of two operators one has a half or more: a threshold below that is for
+    # none of the edges. The largest weight of all is for no threshold.
+    assert beta >= 0 or own.any(-1).all()
+    strongest = np.ptp(alpha, axis=-1).argmax()
+    assert own[strongest, 1 + alpha[strongest].argmax()] > 0
+
+
+def sigmoids(name, cell, arch, weights):
+  """Each operator has the sigmoid of its own logit."""
+  assert not weights[:, cell.ops.index("none")].any()
+  own = 1 / (1 + np.exp(-arch[name][:, 1:]))
+  np.testing.assert_allclose(weights[:, 1:], own, atol=1e-6)

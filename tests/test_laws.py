@@ -1,10 +1,8 @@
 """The laws of DESIGN: what holds for every algorithm, one row each.
 
-A new algorithm adds a row to ROWS and nothing else.
+A new algorithm adds a row to `law_rows.ROWS` and nothing else.
 """
 
-from collections.abc import Callable
-import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -13,96 +11,23 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+import law_rows
+from law_rows import CHOSEN, ROWS, SPEC, objective
 import numpy as np
-import promises
 import pytest
 
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
-from jnas.algorithms.amended import amended, edge_search
-from jnas.algorithms.darts import darts
-from jnas.algorithms.gdas import gdas
-from jnas.algorithms.pcdarts import pcdarts
-from jnas.algorithms.pdarts import pdarts
-from jnas.algorithms.random import random
+from jnas.algorithms.amended import amended
 from jnas.data import device
 from jnas.runtime import checkpoint, keys, parallel
 from jnas.spaces import cnn, toy
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S3
-from jnas.training import losses, optim, steps
+from jnas.training import losses, optim, steps, transit
 from jnas.training.state import State, zero_sums
 
-SPEC = toy.spec()
 SIZE, EXAMPLES, BATCH, SEED = 4, 256, 64, 3
-CHOSEN = {
-  "normal": ["skip_connect", "sep_conv_3x3"] * 2 + ["skip_connect"],
-  "reduce": ["sep_conv_3x3", "skip_connect"] * 2 + ["sep_conv_3x3"],
-}
-
-
-def pruned(spec):
-  """As after a stage of P-DARTS: operators have gone, and one `none`."""
-
-  def left(name, cell):
-    kept = (*cell.kept[:2], (CHOSEN[name][2],), *cell.kept[3:])
-    return dataclasses.replace(cell, kept=kept, without_none=(1,))
-
-  cells = tuple((name, left(name, cell)) for name, cell in spec.cells)
-  return dataclasses.replace(spec, cells=cells)
-
-
-class Row(NamedTuple):
-  """An algorithm, and what differs between the laws of one and another.
-
-  Attributes:
-    make: spec -> algorithm.
-    promise: of what `relax` gives.
-    of_mixture: of what `mixture` gives.
-    spec: what is searched.
-    planted: by what each edge's planted operator is multiplied.
-    arch_lr: of the architecture parameters.
-    recent: the loss that has fallen is the mean of so many steps.
-  """
-
-  make: Callable[[spec_lib.Spec], base.Algorithm]
-  promise: Callable[..., None] = promises.distribution
-  of_mixture: Callable[..., None] = promises.distribution
-  spec: spec_lib.Spec = SPEC
-  planted: tuple[float, ...] = (1,) * 5
-  arch_lr: float = 0.03
-  recent: int = 1
-
-
-ROWS = {
-  "darts_first": Row(darts),
-  "darts_second": Row(lambda spec: darts(spec, base.estimator("unrolled"))),
-  "amended": Row(amended),
-  "implicit": Row(
-    lambda spec: darts(
-      spec, base.estimator("implicit_cg", steps=5, damping=0.1)
-    )
-  ),
-  # Edges weigh less than one, each its own share of what enters its node, and
-  # the search has to find these too.
-  "pcdarts": Row(
-    pcdarts, *[promises.edge_norms] * 2, planted=(0.6, 0.4, 0.4, 0.35, 0.25)
-  ),
-  "edge_search": Row(
-    edge_search, *[promises.edge_pairs] * 2, planted=(1, 1, 0.9, 0.65, 0.45)
-  ),
-  # Logits learn from the drawn operator alone, and from no more than whether
-  # it should be scaled up or down. A right one of the right scale says
-  # nothing, while a wrong one that is too small is drawn more and more: with 1
-  # planted, no skip connection is found. So what is planted is larger than
-  # what is drawn. That part of the loss is left, about an eighth of the first.
-  "gdas": Row(
-    gdas, promises.one_hot, planted=(1.5,) * 5, arch_lr=0.1, recent=20
-  ),
-  "pdarts": Row(pdarts),
-  "pdarts_pruned": Row(pdarts, spec=pruned(SPEC)),
-  "random": Row(random, *[promises.derived_cell] * 2),
-}
 EACH = pytest.mark.parametrize("row", ROWS)
 LEARNT = pytest.mark.parametrize("row", [r for r in ROWS if r != "random"])
 
@@ -116,13 +41,6 @@ class Problem(NamedTuple):
   splits: tuple[device.Split, device.Split]
   mesh: jax.sharding.Mesh
   traces: list[int]
-
-
-def objective(params, stats, edge_weights, batch, rates):
-  del rates
-  error = toy.apply(params, batch.x, edge_weights) - batch.y
-  close = jnp.mean(jnp.abs(error) < 0.2)
-  return jnp.mean(error**2), (stats, close)
 
 
 def problem(row: str, devices: int = 1) -> Problem:
@@ -154,17 +72,17 @@ def _problem(row: str, devices: int) -> Problem:
   schedule = optim.cosine(0.1, 0.01, epochs=100, steps_per_epoch=4)
   weights_optimizer = optim.sgd(schedule, momentum=0.9, decay=1e-4, clip=5.0)
   arch_optimizer = optim.adam(own.arch_lr, b1=0.5, b2=0.999, decay=1e-3)
-  step = steps.search_step(
-    algorithm,
-    objective,
-    weights_optimizer,
-    arch_optimizer,
-    draw,
-    seed=SEED,
-    virtual=steps.momentum_virtual(schedule, momentum=0.9, decay=1e-4),
-    mean=parallel.mean,
-    warm=algorithm.estimate is None,
-  )
+  parts = algorithm, objective, weights_optimizer, arch_optimizer, draw
+  if algorithm.one_level:
+    step = steps.one_level_step(*parts, seed=SEED, mean=parallel.mean)
+  else:
+    step = steps.search_step(
+      *parts,
+      seed=SEED,
+      virtual=steps.momentum_virtual(schedule, momentum=0.9, decay=1e-4),
+      mean=parallel.mean,
+      warm=algorithm.estimate is None,
+    )
   traces = []
 
   def counted(*args):
@@ -173,7 +91,7 @@ def _problem(row: str, devices: int) -> Problem:
 
   whole = PartitionSpec()
   compiled = parallel.shard_step(counted, mesh, (whole,) * 3, whole)
-  weights = toy.init(key("weights"), SPEC, SIZE)
+  weights = law_rows.weights(key("weights"), own.spec, SIZE)
   arch = algorithm.init(key("arch"), 1e-3)
   state = State(
     step=jnp.int32(0),
@@ -183,6 +101,10 @@ def _problem(row: str, devices: int) -> Problem:
     weights_opt=weights_optimizer.init(weights),
     arch_opt=arch_optimizer.init(arch) if algorithm.estimate else (),
     sums=zero_sums(),
+  )
+  controls = {name: jnp.float32(value) for name, value in own.controls}
+  state = state._replace(
+    controls=controls | transit.controls(algorithm, state)
   )
   return Problem(
     algorithm,
@@ -216,7 +138,7 @@ def test_weights_are_what_the_relaxation_promises(row):
     for name, w in weights.items():
       assert w.shape == (5, 3) and np.isfinite(w).all()
       own.promise(name, own.spec.cell(name), arch, w)
-  for name, w in jax.device_get(algorithm.mixture(state.arch)).items():
+  for name, w in mixture(row, state).items():
     assert w.shape == (5, 3) and np.isfinite(w).all()
     own.of_mixture(name, own.spec.cell(name), arch, w)
   # Only what draws depends on the key.
@@ -237,6 +159,11 @@ def test_state_is_stable(row):
   for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
     assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
   assert int(after.step) == 20
+
+
+def mixture(row, state):
+  algorithm = problem(row).algorithm
+  return jax.device_get(algorithm.mixture(state.arch, state.step))
 
 
 def hard(name):
@@ -271,8 +198,8 @@ def test_the_loss_of_the_planted_cell_falls_in_a_random_search():
 @LEARNT
 def test_planted_operators_are_found(row):
   state, _ = run(row, 200)
-  for name, weights in problem(row).algorithm.mixture(state.arch).items():
-    found = [S3[o] for o in np.asarray(weights).argmax(-1)]
+  for name, weights in mixture(row, state).items():
+    found = [S3[o] for o in weights.argmax(-1)]
     assert found == CHOSEN[name]
 
 
@@ -281,7 +208,7 @@ def test_planted_weights_of_skip_connections_are_found(row):
   # Those of dense layers are not determined: their own weights make up for it.
   # The softmax over operators leaves a tenth to others after so many steps.
   state, _ = run(row, 200)
-  for name, w in problem(row).algorithm.mixture(state.arch).items():
+  for name, w in mixture(row, state).items():
     skips = [e for e, op in enumerate(CHOSEN[name]) if op == "skip_connect"]
     np.testing.assert_allclose(
       w[np.asarray(skips), S3.index("skip_connect")],
@@ -333,9 +260,7 @@ def test_devices_agree(row):
 @EACH
 def test_derived_genotype_is_valid_and_round_trips(row):
   state, _ = run(row, 200)
-  algorithm = problem(row).algorithm
-  weights = jax.device_get(algorithm.mixture(state.arch))
-  found = algorithm.derive(weights)
+  found = problem(row).algorithm.derive(mixture(row, state))
   assert genotype_lib.parse(genotype_lib.format_text(found)) == found
   assert genotype_lib.from_json(genotype_lib.to_json(found)) == found
 

@@ -325,10 +325,11 @@ def expected_flops(
   mean = w.sum(-1) / jnp.maximum(here.sum(-1), 1)
   # Nothing to divide: nothing kept, or weights so small that they are zero.
   mean = jnp.where(mean > 0, mean, 1)
-  if not through_mean:
-    mean = lax.stop_gradient(mean)
+  # In units of the mean, whose square may be too small for a number.
+  unit = lax.stop_gradient(mean)
+  share = mean / unit if through_mean else jnp.ones_like(unit)
   costs = jnp.where(here, jnp.asarray(flops, w.dtype), 0)
-  return jnp.sum(jnp.log1p(w / mean[:, None]) * costs)
+  return jnp.sum(jnp.log1p(w / unit[:, None] / share[:, None]) * costs)
 
 
 def uniform_flops(
