@@ -5,23 +5,26 @@
 
 :7ops (the default) is the standard space, :12ops the extended one, :dst learns
 the topology by sparsification. Expected after retraining: 2.53 +- 0.06 %,
-2.22 +- 0.05 % and 2.48 +- 0.08 % test error. --config.space.engines=all, half
-or last are the other rows of the paper's table 1. :quick and :quick_dst search
-digits. The paper gives DST's lambda for ImageNet (0.2, 0.1, 0.05); its video of
-a search has 0.1.
+2.22 +- 0.05 % and 2.48 +- 0.08 % test error. :engines=all, half, last or first
+are :7ops and the rows of the paper's table 1; :dst=0.2, 0.1 or 0.05 sets the
+lambda of its table 4, on ImageNet. :quick, :quick_dst and others search digits.
 """
 
 from jnas import config as config_lib
 
-ARGUMENTS = ("7ops", "12ops", "dst", "quick", "quick_dst")
+ARGUMENTS = ("7ops", "12ops", "dst", "dst=0.2", "dst=0.1", "dst=0.05")
+ARGUMENTS += ("engines=all", "engines=half", "engines=last", "engines=first")
+ARGUMENTS += ("quick", *(f"quick_{name}" for name in ARGUMENTS[2:]))
 
 
 def get_config(argument="7ops"):
   config = config_lib.base()
   config.algo.update(name="entrannas", tau=5.0, tau_ratio=0.923)
-  if argument.endswith("dst"):
-    config.algo.update(name="dst", sparsity=0.1)
-  config.space.update(engines="first", sharing=True)
+  name, _, value = argument.removeprefix("quick_").partition("=")
+  if name == "dst":
+    config.algo.update(name="dst", sparsity=float(value or 0.1))
+  engines = value if name == "engines" else "first"
+  config.space.update(engines=engines, sharing=True)
   if argument.startswith("quick"):
     config.space.update(name="s2", cells=5, width=8, nodes=2)
     config.train.update(length="12 epochs", batch=32)

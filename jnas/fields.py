@@ -9,7 +9,7 @@ def base() -> ml_collections.ConfigDict:
   It is locked: a config file sets fields, it cannot invent any.
   """
   fields = {
-    "task": "search",  # search | retrain | compare
+    "task": "search",  # search | retrain | compare | random_pruning
     "seed": 0,  # all randomness is a function of (seed, name, step)
     "data": {
       "name": "digits",  # data set; see jnas/data/sources.py
@@ -75,6 +75,8 @@ def base() -> ml_collections.ConfigDict:
       "t0": 3,  # epochs without pruning that make a network Pareto-optimal
       "flops_min": 360.0,  # millions of multiply-adds at which a search ends
       "rebuild": 0.25,  # share of them that must be masked to compile anew
+      "candidates": 24,  # random_pruning: networks drawn under flops_min
+      "trial": "0 epochs",  # of each, by which the best is chosen; 0 = none is
     },
     "train": {
       "length": "50 epochs",  # of the whole run
@@ -113,6 +115,10 @@ def base() -> ml_collections.ConfigDict:
         "configs/amended_darts.py:quick",
       ),
       "seeds": 3,  # runs of each, with seeds from `seed` on
+      "retrain": "0 epochs",  # train each genotype, so long, from scratch; in
+      # % of the recipe's train.length; 0 = do not
+      "recipe": "",  # config file of task retrain that says how, and how deep
+      # and wide derived networks are; empty = as the search
     },
     "log": {
       "every": "10 steps",  # period of the lines in metrics.jsonl
@@ -127,7 +133,7 @@ def base() -> ml_collections.ConfigDict:
 
 
 CHOICES = {
-  "task": ("search", "retrain", "compare"),
+  "task": ("search", "retrain", "compare", "random_pruning"),
   "space.name": tuple("s1 s1_7 s1_12 s2 s3 nas_bench_201".split()),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),
@@ -149,7 +155,7 @@ RANGES = (
     "space.cells space.width space.nodes space.partial algo.solver_steps "
     "algo.solver_scale algo.tau algo.tau_end algo.candidates compare.seeds "
     "train.batch weights.lr arch.lr log.keep space.bottleneck gold.n0 "
-    "gold.lambda0 gold.xi_max gold.xi_min gold.flops_min",
+    "gold.lambda0 gold.xi_max gold.xi_min gold.flops_min gold.candidates",
   ),
   (
     lambda v: v >= 0,
@@ -175,5 +181,6 @@ RANGES = (
 
 POSITIVE_DURATIONS = ("train.length", "log.every", "log.save")
 DURATIONS = POSITIVE_DURATIONS + tuple(
-  "algo.warmup algo.diagnose algo.settle weights.warmup log.evaluate".split()
+  "algo.warmup algo.diagnose algo.settle weights.warmup log.evaluate "
+  "compare.retrain gold.trial".split()
 )

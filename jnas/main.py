@@ -75,6 +75,8 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     from jnas.runs import search as program
   elif config.task == "compare":
     from jnas.runs import compare as program
+  elif config.task == "random_pruning":
+    from jnas.runs import random_pruning as program
   else:
     from jnas.runs import retrain as program
   program.run(config, workdir)

@@ -18,6 +18,10 @@ def get_config(argument="one"):
   return config
 '''
 
+# What makes a recipe of it: `more` of `write_config`.
+RECIPE = "config.task, config.retrain.genotype = 'retrain', 'DARTS_V2'; "
+RECIPE += "config.data.limit = 0; config.space.update(cells=5, width=2)"
+
 
 def write_config(folder, name="tiny", more=""):
   path = folder / f"{name}.py"

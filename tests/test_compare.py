@@ -12,6 +12,7 @@ from test_report import Page
 
 from jnas import main as main_lib
 from jnas.runs import build, compare, report, search, session, spread
+from jnas.runs import workdir as workdir_lib
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def searches(monkeypatch):
   record = types.SimpleNamespace(folders=[], results=[], stop={}, more={})
 
   def run(config, workdir):
-    session.check_workdir(config, workdir)
+    workdir_lib.check(config, workdir)
     number = len(record.folders)
     record.folders.append("/".join(workdir.parts[-2:]))
     workdir.mkdir(parents=True, exist_ok=True)

@@ -112,10 +112,61 @@ def test_configs_are_texts(specs):
     entries.entries(config)
 
 
-def test_configs_of_comparisons():
-  for argument in ("", ":quick", ":gdas", ":nas_bench_201", ":cifar10"):
-    config = config_lib.load(f"{ROOT}/configs/compare.py{argument}")
-    assert config.task == "compare" and not entries.imposed(config)
+@pytest.mark.parametrize(
+  "argument",
+  "cifar10 quick gdas nas_bench_201 nas_bench_201_quick engines quick_engines "
+  "consistency quick_consistency sparsity quick_sparsity".split(),
+)
+def test_configs_of_comparisons(argument):
+  config = config_lib.load(f"{ROOT}/configs/compare.py:{argument}")
+  assert config.task == "compare" and not entries.imposed(config)
+  found = entries.entries(config)
+  count = len(config.compare.configs) * config.compare.seeds
+  assert len(found) == count > 1
+  quick = "quick" in argument
+  assert {one.config.data.name == "digits" for one in found} == {quick} or (
+    argument == "nas_bench_201"
+  )
+  assert all(one.trained == ("consistency" in argument) for one in found)
+  measured = "consistency" in argument or "sparsity" in argument
+  cells = {one.network and one.network.space.cells for one in found}
+  assert cells == {(3 if quick else 20) if measured else None}
+
+
+def test_comparisons_of_entrannas_are_those_of_its_tables():
+  """Yang et al. 2021, tables 1, 2 and 4."""
+
+  def of(argument):
+    config = config_lib.load(f"{ROOT}/configs/compare.py:{argument}")
     found = entries.entries(config)
-    count = len(config.compare.configs) * config.compare.seeds
-    assert len(found) == count > 1
+    return [one for one in found if one.config.seed == 0], config
+
+  for prefix in ("", "quick_"):
+    found, _ = of(f"{prefix}engines")
+    assert [one.config.space.engines for one in found] == [
+      *("all", "half", "last", "first"),
+    ]
+    assert {one.config.algo.name for one in found} == {"entrannas"}
+    found, _ = of(f"{prefix}sparsity")
+    assert [one.config.algo.sparsity for one in found] == [0.2, 0.1, 0.05]
+    assert {one.config.algo.name for one in found} == {"dst"}
+    found, config = of(f"{prefix}consistency")
+    assert [one.config.algo.name for one in found] == [
+      *("darts", "pdarts", "pcdarts", "entrannas", "dst"),
+    ]
+    assert config.compare.seeds == 6
+    length = "10 epochs" if prefix else "600 epochs"
+    assert {one.network.train.length for one in found} == {length}
+
+
+def test_settings_of_tables_change_nothing_else():
+  load = config_lib.load
+  path = f"{ROOT}/configs/entrannas.py"
+  for prefix, plain in (("", "7ops"), ("quick_", "quick")):
+    base = config_lib.flatten(load(f"{path}:{plain}"))
+    half = config_lib.flatten(load(f"{path}:{prefix}engines=half"))
+    assert {k for k in base if base[k] != half[k]} == {"space.engines"}
+    base = config_lib.flatten(load(f"{path}:{prefix}dst"))
+    assert base == config_lib.flatten(load(f"{path}:{prefix}dst=0.1"))
+    dense = config_lib.flatten(load(f"{path}:{prefix}dst=0.05"))
+    assert {k for k in base if base[k] != dense[k]} == {"algo.sparsity"}

@@ -35,6 +35,15 @@ def test_stream_is_typed_and_the_same_under_jit():
   assert traced._cache_size() == 1
 
 
+@pytest.mark.parametrize("seed", [0, 5, 2**31 + 3, 2**32 - 1])
+def test_a_seed_may_be_data_of_a_program(seed):
+  stream = jax.jit(lambda seed, step: keys.stream(seed, "a", step))
+  np.testing.assert_array_equal(
+    jax.random.key_data(stream(jnp.uint32(seed), 3)),
+    jax.random.key_data(keys.stream(seed, "a", 3)),
+  )
+
+
 def test_stream_is_the_same_in_another_process():
   # Python's hash of a string is not; a resumed run would draw other numbers.
   code = (

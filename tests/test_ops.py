@@ -49,6 +49,28 @@ def test_merged_pairs_are_depthwise_then_pointwise(size, dilation):
   jax.tree.map(close, *both(normal(2, *IMAGE, 4)))
 
 
+@pytest.mark.parametrize(
+  "size,stride", [((3, 3), 1), ((3, 3), 2), ((1, 7), (1, 2)), ((5, 1), (2, 1))]
+)
+def test_windows_times_a_kernel_are_its_convolution(size, stride):
+  kernel, probe = normal(*size, 3, 4, seed=1), normal(2, *IMAGE, 4, seed=2)
+
+  def outcome(x, kernel, patches):
+    y = ops.dense(x, kernel, stride, patches=patches)
+    return (y * probe[:, : y.shape[1], : y.shape[2]]).sum(), y
+
+  @jax.jit
+  def both(*args):
+    return [
+      jax.grad(lambda *a, p=p: outcome(*a, p), (0, 1), has_aux=True)(*args)
+      for p in (True, False)
+    ]
+
+  jax.tree.map(
+    lambda x, y: close(x, y, 1e-11), *both(normal(2, *IMAGE, 3), kernel)
+  )
+
+
 def test_the_derivatives_of_a_merged_pair_are_those_of_the_pair():
   x, probe = normal(2, 6, 6, 3), normal(2, 3, 3, 4, seed=3)
   pair = normal(1, 5, 5, 3, seed=1), normal(1, 4, 3, seed=2)

@@ -83,12 +83,22 @@ def schedules(
 
 
 def feed(
-  config: ml_collections.ConfigDict, data: sources.ImageData, mesh: Mesh
+  config: ml_collections.ConfigDict,
+  data: sources.ImageData,
+  mesh: Mesh,
+  seed: jax.Array | None = None,
 ) -> batches.Draw:
-  """The batches of a config, as `jnas.training.batches.feed` draws them."""
+  """The batches of a config, as `jnas.training.batches.feed` draws them.
+
+  Args:
+    config: with the seed, where none is given.
+    data: for the normalisation.
+    mesh: the devices that share a batch.
+    seed: of all draws; may be traced.
+  """
   batch, source = config.train.batch, config.data
   return batches.feed(
-    seed=config.seed,
+    seed=config.seed if seed is None else seed,
     batch=batch,
     local=parallel.local_batch(batch, mesh),
     offset=parallel.offset,

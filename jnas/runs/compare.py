@@ -11,6 +11,10 @@ not the default of `jnas.config.base()`; so one --config.data.path=... reaches
 all runs. Other fields belong into the config files; set for the comparison
 they are refused.
 
+With `compare.retrain` each search is followed by the training of what it has
+derived, from scratch, in seed<k>/retrain: by `compare.recipe`, a config file
+of task retrain, or else as the search itself has trained.
+
 A comparison that was interrupted goes on: runs that have ended are not run
 again, the one that was cut short continues from its checkpoint. Config files
 and seeds may be added to a comparison that has ended.
@@ -25,11 +29,13 @@ from typing import Any
 import jax
 import ml_collections
 
-from jnas.runs import build, comparison, records, report, search, session
+from jnas.runs import build, comparison, derived, records, report, search
+from jnas.runs import workdir as workdir_lib
 from jnas.runs.entries import Entry, entries, imposed
 from jnas.runtime.writer import Writer
 
-# By the folder of the search: what its result.json holds.
+# By the folder of the search: what its result.json holds, and what is known
+# beside it (`derived.numbers`).
 Results = Mapping[str, Mapping[str, Any]]
 
 _CHOOSE_BY = "valid_accuracy"
@@ -40,9 +46,10 @@ def run(
 ) -> dict[str, Any]:
   """Runs all searches, and returns what comparison.json holds.
 
-  A search that fails, for instance because a metric became NaN, does not stop
-  the others; it is told when they have ended. comparison.json and the report
-  are written after each search, of those that have ended so far.
+  A search, or a retraining, that fails, for instance because a metric became
+  NaN, does not stop the others; it is told when they have ended.
+  comparison.json and the report are written after each search, of those that
+  have ended so far.
 
   Args:
     config: of task "compare".
@@ -55,31 +62,57 @@ def run(
   """
   todo = entries(config)
   _check_workdirs(config, workdir, todo)
-  results = {
+  ended = {
     entry.folder: result
     for entry in todo
-    if (result := _finished(workdir / entry.folder)) is not None
+    if (result := _finished(workdir / entry.folder))
   }
-  pending = [entry for entry in todo if entry.folder not in results]
+  trained = {
+    entry.folder: result
+    for entry in todo
+    if entry.trained and entry.folder in ended
+    if (result := _finished(workdir / _retraining(entry), "retrain"))
+  }
+  pending = [
+    entry
+    for entry in todo
+    if entry.folder not in ended
+    or (entry.trained and entry.folder not in trained)
+  ]
   _check_data(pending)
   primary = jax.process_index() == 0
   say = print if primary else lambda *_: None
   # The lock of a run, taken for all runs: two processes of one comparison
   # would otherwise take searches from each other.
-  with session.alone(workdir, primary):
+  with workdir_lib.alone(workdir, primary):
     if primary:
       _put(workdir, "config.json", config.to_dict())
       if pending:
         (workdir / "result.json").unlink(missing_ok=True)
     say(_opening(config, todo, pending))
+    results = {
+      entry.folder: _whole(entry, workdir, ended, trained)
+      for entry in todo
+      if entry.folder in ended
+    }
     failed: dict[str, str] = {}
-    for entry in pending:
+    done = len(todo) - len(pending)
+    for number, entry in enumerate(pending, done + 1):
+      name, folder = entry.folder, workdir / entry.folder
       try:
-        found = search.run(entry.config, workdir / entry.folder)
-        results[entry.folder] = found
+        if name not in ended:
+          ended[name] = search.run(entry.config, folder)
+          results[name] = _whole(entry, workdir, ended, trained)
       except ValueError as error:
-        failed[entry.folder] = str(error)
-      say(_line(entry.folder, results, failed, len(todo)))
+        failed[name] = str(error)
+      if entry.trained and name not in failed:
+        try:
+          trained[name] = derived.train(entry, folder, ended[name])
+          results[name] = _whole(entry, workdir, ended, trained)
+        except ValueError as error:
+          failed[_retraining(entry)] = str(error)
+      line = _line(entry, results, failed)
+      say(f"[{number} of {len(todo)}] {line}")
       if primary:
         _write(workdir, todo, results, failed)
     compared = summarise(todo, results, failed)
@@ -92,8 +125,25 @@ def run(
     say(f"report: {workdir / 'report.html'}")
   if failed:
     lines = "".join(f"\n  - {name}: {why}" for name, why in failed.items())
-    raise ValueError(f"{len(failed)} of {len(todo)} searches failed:{lines}")
+    what = f"{len(todo)} searches"
+    if any(entry.trained for entry in todo):
+      what += " and their retrainings"
+    raise ValueError(f"{len(failed)} of {what} failed:{lines}")
   return compared
+
+
+def _retraining(entry: Entry) -> str:
+  """Returns the folder of the retraining, below the comparison's workdir."""
+  return f"{entry.folder}/{derived.FOLDER}"
+
+
+def _whole(
+  entry: Entry, workdir: pathlib.Path, ended: Results, trained: Results
+) -> dict[str, Any]:
+  """Returns the result of a search that has ended, with all that is known."""
+  result, name = ended[entry.folder], entry.folder
+  known = derived.numbers(entry, workdir / name, result, trained.get(name))
+  return {**result, **known}
 
 
 def summarise(
@@ -109,7 +159,8 @@ def summarise(
   Returns:
     {"task", "data", "planned", "failed": {folder: message}, "algorithms"}, the
     last by name in the order of the comparison: {"config", "runs": [{"seed",
-    "folder", "result"}], "numbers": see `numbers`, "chosen": see `choose`}.
+    "folder", "result"}], "numbers": see `numbers`, "chosen": see `choose`},
+    and "kendall", see `derived.kendall`, where genotypes were retrained.
     An algorithm of which no search has ended is left out.
   """
   algorithms = {}
@@ -130,6 +181,9 @@ def summarise(
         "numbers": numbers([one["result"] for one in runs]),
         "chosen": choose(runs),
       }
+      rank = derived.kendall([one["result"] for one in runs])
+      if rank is not None:
+        algorithms[name]["kendall"] = rank
   return {
     "task": "compare",
     "data": todo[0].config.data.name,
@@ -177,7 +231,9 @@ def choose(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
   place = {name: best[name] for name in ("seed", "folder")}
   return place | {
     name: best["result"][name]
-    for name in (_CHOOSE_BY, "true_accuracy", "genotype")
+    for name in (
+      *(_CHOOSE_BY, "true_accuracy", "retrained_accuracy", "genotype"),
+    )
     if name in best["result"]
   }
 
@@ -190,6 +246,7 @@ def _result(compared: Mapping[str, Any]) -> dict[str, Any]:
     "data": compared["data"],
     "seconds": sum(
       one["result"].get("seconds", 0.0)
+      + one["result"].get("retrain_seconds", 0.0)
       for found in algorithms.values()
       for one in found["runs"]
     ),
@@ -198,6 +255,7 @@ def _result(compared: Mapping[str, Any]) -> dict[str, Any]:
         "runs": len(found["runs"]),
         **found["numbers"],
         "chosen": found["chosen"],
+        **{k: v for k, v in found.items() if k == "kendall"},
       }
       for name, found in algorithms.items()
     },
@@ -215,14 +273,20 @@ def _check_workdirs(
   """Returns if all searches may run in their folders, raises ValueError."""
   # What another comparison has left does no harm: each run is checked below.
   if _read(workdir / "config.json").get("task") != config.task:
-    session.check_workdir(config, workdir)
-  problems: dict[str, list[str]] = {}
+    workdir_lib.check(config, workdir)
+  runs = [(entry.config, workdir / entry.folder) for entry in todo]
   for entry in todo:
+    # What is to be retrained is known as soon as the search has ended.
+    if entry.trained and (found := _finished(workdir / entry.folder)):
+      again = derived.retraining(entry, found)
+      runs.append((again, workdir / _retraining(entry)))
+  problems: dict[str, list[str]] = {}
+  for one, place in runs:
     try:
-      session.check_workdir(entry.config, workdir / entry.folder)
+      workdir_lib.check(one, place)
     except ValueError as error:
       # Runs that differ in the same way are told of once.
-      folder = str(workdir / entry.folder)
+      folder = str(place)
       problems.setdefault(str(error).replace(folder, "\0"), []).append(folder)
   if problems:
     raise ValueError(
@@ -250,14 +314,16 @@ def _check_data(pending: Sequence[Entry]) -> None:
     raise ValueError("\n".join(problems))
 
 
-def _finished(folder: pathlib.Path) -> dict[str, Any] | None:
-  """Returns the result of a search that has ended, None if it must run."""
-  # Several hosts must agree, and may not see the same files: a search that has
+def _finished(
+  folder: pathlib.Path, task: str = "search"
+) -> dict[str, Any] | None:
+  """Returns the result of a run that has ended, None if it must run."""
+  # Several hosts must agree, and may not see the same files: a run that has
   # ended goes through all its steps in no time.
   if jax.process_count() > 1 or not (folder / "report.html").exists():
     return None
   result = _read(folder / "result.json")
-  return result if result.get("task") == "search" else None
+  return result if result.get("task") == task else None
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
@@ -281,6 +347,9 @@ def _opening(
   lines = [f"comparing {', '.join(names)}: {len(todo)} searches"]
   if done := len(todo) - len(pending):
     lines[0] += f", of which {done} have ended"
+  if todo[0].trained:
+    how = config.compare.recipe or "its search"
+    lines.append(f"each then trained for {config.compare.retrain} as by {how}")
   if changes := imposed(config):
     told = ", ".join(f"{name}={value}" for name, value in changes.items())
     lines.append(f"for all of them: {told}")
@@ -288,13 +357,17 @@ def _opening(
 
 
 def _line(
-  folder: str, results: Results, failed: Mapping[str, str], planned: int
+  entry: Entry,
+  results: Results,
+  failed: Mapping[str, str],
 ) -> str:
-  if folder in failed:
-    told = f"failed: {failed[folder].splitlines()[0]}"
-  else:
-    told = ", ".join(comparison.facts(results[folder]))
-  return f"[{len(results) + len(failed)} of {planned}] {folder}: {told}"
+  name, told = entry.folder, []
+  if name in results:
+    told = comparison.facts(results[name])
+  for folder, what in ((name, "failed"), (_retraining(entry), "retraining")):
+    if folder in failed:
+      told.append(f"{what}: {failed[folder].splitlines()[0]}")
+  return f"{name}: {', '.join(told)}"
 
 
 def _write(

@@ -15,12 +15,49 @@ from jnas.runs import page, records, spread
 _PERCENT = "{:.2%}"
 _COLUMNS = (  # number of a result, heading, format; what nobody has is left out
   ("valid_accuracy", "validation accuracy", _PERCENT),
+  ("child_accuracy", "of the child-net", _PERCENT),
+  ("accuracy_drop", "drop", _PERCENT),
+  ("retrained_accuracy", "retrained, test", _PERCENT),
   ("true_accuracy", "true accuracy", _PERCENT),
   ("skip_share", "skip connections", "{:.1%}"),
+  ("normal_connections", "normal connections", "{:.3g}"),
+  ("reduce_connections", "reduction connections", "{:.3g}"),
   ("params", "parameters", "{:,.0f}"),
+  ("derived_params", "derived, M parameters", "{:,.3f}"),
+  ("derived_flops", "M multiply-adds", "{:,.2f}"),
+)
+_RANKED = 4  # so many columns come before Kendall's tau
+_FACTS = (
+  ("valid_accuracy", "validation accuracy"),
+  ("true_accuracy", "true accuracy"),
+  ("retrained_accuracy", "retrained accuracy"),
+)
+_NOTES = (  # number of a result, what is to be said where it has a column
+  (
+    "child_accuracy",
+    "The child-net is what remains of the trained super-net along the derived "
+    "paths, not trained further.",
+  ),
+  (
+    "retrained_accuracy",
+    "Retrained is the derived network, trained from scratch on all training "
+    "images and tested.",
+  ),
+  (
+    "derived_params",
+    "Parameters and multiply-adds, in millions, are of the derived network for "
+    "one image of this data set.",
+  ),
+)
+_RANK = (
+  "Kendall's tau compares the order of the seeds by the super-net's validation "
+  "accuracy with that by retrained accuracy: 1 the same, 0 unrelated, -1 "
+  "reversed. Of few seeds it says little: of three, one order in six gives 1 "
+  "by chance."
 )
 _SPREADS = (  # metric, heading, what reads its curve if not records.curve
   ("valid_accuracy", "Validation accuracy", None),
+  ("retrained_accuracy", "Retrained accuracy", None),
   ("true_accuracy", "True accuracy", None),
   ("skip_share", "Share of skip connections", records.skip_shares),
 )
@@ -33,8 +70,8 @@ def facts(result: Mapping[str, Any]) -> list[str]:
   ['validation accuracy 50.00%', '12 s']
   """
   found = [
-    f"{heading} {form.format(result[name])}"
-    for name, heading, form in _COLUMNS[:2]
+    f"{heading} {_PERCENT.format(result[name])}"
+    for name, heading in _FACTS
     if records.is_number(result.get(name))
   ]
   if records.is_number(result.get("seconds")):
@@ -47,20 +84,25 @@ def table(
 ) -> tuple[list[str], list[list[str]]]:
   """Returns the heads and the rows of the comparison, a row an algorithm."""
   algorithms = comparison["algorithms"]
-  columns = [
-    column
-    for column in _COLUMNS
-    if any(column[0] in found["numbers"] for found in algorithms.values())
-  ]
+  columns = [column for column in _COLUMNS if _has(algorithms, column[0])]
+  ranked = any("kendall" in found for found in algorithms.values())
   heads = ["", "seeds", *(heading for _, heading, _ in columns)]
+  # Beside what it ranks; at the end one would have to scroll.
+  place = 2 + sum(column in _COLUMNS[:_RANKED] for column in columns)
+  heads[place:place] = ["Kendall's tau"] * ranked
   rows = []
   for name, found in algorithms.items():
     row = [name, str(len(found["runs"]))]
     for metric, _, form in columns:
       row.append(_mean(found["numbers"].get(metric), form.format))
+    row[place:place] = [_rank(found.get("kendall"))] * ranked
     row.append(_mean(found["numbers"].get("seconds"), page.duration))
     rows.append([*row, _chosen(found["chosen"])])
   return [*heads, "time of a run", "chosen"], rows
+
+
+def _has(algorithms: Mapping[str, Any], metric: str) -> bool:
+  return any(metric in found["numbers"] for found in algorithms.values())
 
 
 def text(comparison: Mapping[str, Any]) -> str:
@@ -84,12 +126,23 @@ def _mean(
   return f"{mean} ± {form(numbers['sd'])}" if numbers["sd"] else mean
 
 
+def _rank(kendall: Mapping[str, Any] | None) -> str:
+  """Returns tau, or why there is none."""
+  if kendall is None:
+    return "–"
+  if kendall["tau"] is None:
+    return f"none: {kendall['why']}"
+  return f"{kendall['tau']:.2f}"
+
+
 def _chosen(chosen: Mapping[str, Any] | None) -> str:
   if chosen is None:
     return "–"
   told = [_PERCENT.format(chosen["valid_accuracy"])]
   if records.is_number(chosen.get("true_accuracy")):
     told.append(f"true {_PERCENT.format(chosen['true_accuracy'])}")
+  if records.is_number(chosen.get("retrained_accuracy")):
+    told.append(f"retrained {_PERCENT.format(chosen['retrained_accuracy'])}")
   return f"seed {chosen['seed']}: {', '.join(told)}"
 
 
@@ -126,6 +179,10 @@ def document(workdir: pathlib.Path, home: pathlib.Path) -> str:
       "agree. Chosen is the seed whose supernet has the best validation "
       "accuracy."
     )
+    for metric, more in _NOTES:
+      note += f" {more}" * _has(algorithms, metric)
+    if any("kendall" in found for found in algorithms.values()):
+      note += f" {_RANK}"
     body += [
       page.section(
         "Algorithms", page.wide_table(heads, rows, list(colours.values())), note
@@ -162,6 +219,15 @@ def _links(algorithms: Mapping[str, Any], folder: pathlib.Path) -> str:
       )
       for one in found["runs"]
     ]
+    entries += [
+      (
+        (folder / one["folder"] / "retrain" / "report.html").as_posix(),
+        f"seed {one['seed']}, retrained",
+        "",
+      )
+      for one in found["runs"]
+      if "retrained_accuracy" in one["result"]
+    ]
     body += page.links(name, entries)
   return page.section("Reports of the runs", body)
 
@@ -196,6 +262,14 @@ def _drawings(
     if bands:
       svg = spread.bands_svg(title, bands, lines)
       figures.append(page.figure(f"{title} by epoch", svg))
+  clouds = [
+    spread.Cloud(name, found, colours[name])
+    for name, one in algorithms.items()
+    if (found := _pairs(one["runs"]))
+  ]
+  if clouds:
+    svg = spread.cloud_svg("Retrained by validation accuracy", clouds)
+    figures.append(page.figure("Retrained by validation accuracy", svg))
   legend = page.legend([(colour, name) for name, colour in colours.items()])
   note = (
     "A dot is a seed, the chosen one is ringed; a line is the mean over the "
@@ -203,6 +277,13 @@ def _drawings(
   )
   note += _legend_of(benchmark)
   return page.section("Spread", legend + page.grid(figures), note)
+
+
+def _pairs(runs: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+  """Returns (validation, retrained) accuracies of the runs that have both."""
+  names = ("valid_accuracy", "retrained_accuracy")
+  rows = [tuple(one["result"].get(name) for name in names) for one in runs]
+  return [row for row in rows if all(map(records.is_number, row))]
 
 
 def _benchmark(

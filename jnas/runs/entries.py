@@ -28,11 +28,16 @@ class Entry(NamedTuple):
     spec: the config file, with its argument, as the comparison names it.
     name: of the algorithm in tables; see `run_name`.
     config: checked and locked, with its seed and what the comparison imposes.
+    network: of task "retrain", all but its genotype: how deep and wide the
+      derived network is, and how it is trained; None if nobody asks.
+    trained: whether it is trained, or only measured.
   """
 
   spec: str
   name: str
   config: ml_collections.ConfigDict
+  network: ml_collections.ConfigDict | None = None
+  trained: bool = False
 
   @property
   def folder(self) -> str:
@@ -59,7 +64,8 @@ def entries(config: ml_collections.ConfigDict) -> tuple[Entry, ...]:
     ValueError: with all problems of the comparison and of all config files.
   """
   problems = _own_problems(config)
-  loaded = {}
+  recipe = _recipe(config, problems)
+  loaded, networks = {}, {}
   for spec in filter(_is_text, config.compare.configs):
     try:
       loaded[spec] = _load(spec, imposed(config))
@@ -71,6 +77,7 @@ def entries(config: ml_collections.ConfigDict) -> tuple[Entry, ...]:
         f"{spec}: expected a config of task search, got task {found.task}; a "
         "comparison runs searches only"
       )
+    networks[spec] = _network(config, spec, found, recipe, problems)
   names = {found.data.name for found in loaded.values()}
   if len(names) > 1:
     problems.append(
@@ -83,9 +90,15 @@ def entries(config: ml_collections.ConfigDict) -> tuple[Entry, ...]:
     lines = "".join(f"\n  - {problem}" for problem in problems)
     raise ValueError(f"the comparison has {count}:{lines}")
   return tuple(
-    Entry(spec, run_name(spec), _seeded(found, config.seed + k))
+    Entry(
+      spec,
+      run_name(spec),
+      _seeded(found, seed),
+      networks[spec] and _seeded(networks[spec], seed),
+      _retrains(config),
+    )
     for spec, found in loaded.items()
-    for k in range(config.compare.seeds)
+    for seed in range(config.seed, config.seed + config.compare.seeds)
   )
 
 
@@ -137,6 +150,92 @@ def _own_problems(config: ml_collections.ConfigDict) -> list[str]:
       f"{2**32 - 1}, got {last}; start lower"
     )
   return problems
+
+
+def _retrains(config: ml_collections.ConfigDict) -> bool:
+  return config_lib.duration(config.compare.retrain, 1, 100) > 0
+
+
+def _length(text: str, whole: str) -> str:
+  """Returns a duration; a percentage is taken of another one.
+
+  >>> _length("50 %", "600 epochs"), _length("7 steps", "600 epochs")
+  ('300 epochs', '7 steps')
+  """
+  if not text.strip().endswith(("%", "percent")):
+    return text
+  share = float(re.match(r"[\d.]+", text.strip())[0]) / 100
+  number, unit = re.fullmatch(r"\s*([\d.]+)\s*(\w+)\s*", whole).groups()
+  return f"{share * float(number):.12g} {unit}"
+
+
+def _recipe(
+  config: ml_collections.ConfigDict, problems: list[str]
+) -> ml_collections.ConfigDict | None:
+  """Returns the config that compare.recipe names, if it names one."""
+  spec = config.compare.recipe
+  if not spec:
+    return None
+  reaching = ("data.", "log.")  # depth, width and batch are the recipe's own
+  changes = imposed(config)
+  try:
+    found = _load(
+      spec, {k: v for k, v in changes.items() if k.startswith(reaching)}
+    )
+  except (ValueError, FileNotFoundError) as error:
+    told = str(error).replace("\n", "\n    ")
+    problems.append(f"compare.recipe: {spec}: {told}")
+    return None
+  if found.task != "retrain":
+    problems.append(
+      f"compare.recipe: expected a config of task retrain such as "
+      f"configs/retrain.py, got {spec} of task {found.task}"
+    )
+    return None
+  return found
+
+
+def _network(
+  config: ml_collections.ConfigDict,
+  spec: str,
+  search: ml_collections.ConfigDict,
+  recipe: ml_collections.ConfigDict | None,
+  problems: list[str],
+) -> ml_collections.ConfigDict | None:
+  """Returns the config by which what a search derives is trained, or measured.
+
+  It is the recipe's, or else the search's own. Cells that differ from each
+  other cannot be repeated, so there the depth is always that of the search.
+  """
+  if search.task != "search" or (recipe is None and not _retrains(config)):
+    return None
+  if search.space.name == "nas_bench_201":
+    problems.append(
+      f"{spec}: compare.retrain and compare.recipe are not for nas_bench_201, "
+      "whose networks have been trained: see space.table"
+    )
+    return None
+  copy = ml_collections.ConfigDict((recipe or search).to_dict())
+  copy.task, copy.retrain.genotype = "retrain", "what the search derives"
+  if _retrains(config):
+    copy.train.length = _length(config.compare.retrain, copy.train.length)
+  if recipe is None and search.algo.name == "pdarts":
+    copy.space.cells = search.pdarts.cells[-1]
+  if not search.space.shared:
+    copy.space.cells = search.space.cells
+  if copy.data.name != search.data.name:
+    problems.append(
+      f"compare.recipe: {config.compare.recipe} is for {copy.data.name}, but "
+      f"{spec} searches {search.data.name}; name another recipe, or set "
+      "data.name of the comparison"
+    )
+  copy.data.update(path=search.data.path, limit=search.data.limit)
+  try:
+    config_lib.validate(copy)
+  except ValueError as error:
+    told = str(error).replace("\n", "\n    ")
+    problems.append(f"retraining what {spec} derives: {told}")
+  return copy
 
 
 def _is_text(spec: Any) -> bool:

@@ -10,6 +10,7 @@ import ml_collections
 from jnas import genotype as genotype_lib
 from jnas.data import sources
 from jnas.runs import build, session
+from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn, discrete
@@ -42,7 +43,7 @@ def run(
   # a resumed run cannot change its network under way.
   config = config.copy_and_resolve_references()
   config.retrain.genotype = genotype_lib.format_text(found)
-  session.check_workdir(config, workdir)
+  workdir_lib.check(config, workdir)
   data = build.load(config)
   mesh = parallel.mesh()
   splits = build.on_devices(
@@ -114,13 +115,15 @@ def build_plan(
     values = measure(state, None, test)
     return state, {f"test_{name}": value for name, value in values.items()}
 
-  step = steps.train_step(
-    build.objective(config, network),
-    optimizer,
-    build.feed(config, data, mesh),
-    rate=build.dropout(drop),
-    mean=parallel.mean,
-  )
+  def step(seed: jax.Array) -> steps.Step:
+    return steps.train_step(
+      build.objective(config, network),
+      optimizer,
+      build.feed(config, data, mesh, seed),
+      rate=build.dropout(drop),
+      mean=parallel.mean,
+    )
+
   return session.Plan(
     title=f"retraining on {config.data.name}",
     clock=clock,

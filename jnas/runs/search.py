@@ -1,6 +1,6 @@
 """Search for an architecture: data, supernet, algorithm, loop, genotype."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 import pathlib
 from typing import Any
@@ -13,10 +13,11 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base, pdarts
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import problem as problem_lib
+from jnas.runs import workdir as workdir_lib
 from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import parallel
 from jnas.spaces import cnn
-from jnas.training import controller, losses, optim, steps, transit
+from jnas.training import controller, optim, steps, transit
 from jnas.training.controller import Stage
 from jnas.training.state import State, zero_sums
 
@@ -38,7 +39,7 @@ def run(
       do not fit; the directory belongs to another run; or a metric became NaN.
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
-  session.check_workdir(config, workdir)
+  workdir_lib.check(config, workdir)
   problem = problem_lib.read(config)
   plan = build_plan(problem, problem.stages.first)
   files = {}
@@ -97,7 +98,7 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
   arch_optimizer = build.arch_optimizer(config)
   begun = origin(problem, stage)
 
-  def compute(network: cnn.Network) -> dict[str, steps.Step]:
+  def compute(network: cnn.Network) -> dict[str, Any]:
     return step_functions(
       problem,
       stage,
@@ -106,7 +107,7 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
       weights_optimizer=weights_optimizer,
       arch_optimizer=arch_optimizer,
       schedule=learning_rate,
-      rates=build.dropout(drop, begun),
+      rate=build.dropout(drop, begun),
     )
 
   functions = compute(network)
@@ -156,8 +157,8 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
     if cells is None:
       return "full", min(stage.stop - at, period - at % period)
     if (name := f"settled {cells}") not in functions:
-      fixed = build.network(config, stage.spec, settled=cells)
-      functions[name] = transit.counted(compute(fixed)["full"])
+      fixed = compute(build.network(config, stage.spec, settled=cells))["full"]
+      functions[name] = lambda seed: transit.counted(fixed(seed))
     return name, 1
 
   def following(state: State) -> tuple[session.Plan, State] | None:
@@ -206,39 +207,45 @@ def step_functions(
   stage: Stage,
   algorithm: base.Algorithm,
   *,
-  objective: losses.Objective,
-  weights_optimizer: Any,
-  arch_optimizer: Any,
   schedule: optim.Schedule,
-  rates: steps.Rates | None,
-) -> dict[str, steps.Step]:
-  """The steps of a stage by name: "full", and "warm" where alpha rests."""
+  **shared: Any,
+) -> dict[str, Callable[[jax.Array], steps.Step]]:
+  """The steps of a stage by name, as functions of the seed.
+
+  "full", and "warm" where alpha rests.
+
+  Args:
+    problem: what is searched on.
+    stage: of the search.
+    algorithm: of the stage.
+    schedule: learning rate at a step of the stage.
+    **shared: objective, optimizers and rates, as all steps take them.
+  """
   config = problem.config
-  shared = dict(
-    objective=objective,
-    weights_optimizer=weights_optimizer,
-    arch_optimizer=arch_optimizer,
-    draw=build.feed(config, problem.data, problem.mesh),
-    seed=config.seed,
-    rate=rates,
-    mean=parallel.mean,
-  )
+  shared |= {"mean": parallel.mean}
   virtual = steps.momentum_virtual(
     lambda step: schedule(step - origin(problem, stage)),
     momentum=config.weights.momentum,
     decay=config.weights.decay,
   )
+
+  def seeded(build_step: Callable[..., steps.Step], **more: Any):
+    def step(seed: jax.Array) -> steps.Step:
+      draw = build.feed(config, problem.data, problem.mesh, seed)
+      return build_step(algorithm, draw=draw, seed=seed, **shared, **more)
+
+    return step
+
   if algorithm.one_level:
-    return {"full": steps.one_level_step(algorithm, **shared)}
-  bilevel = dict(shared, algorithm=algorithm, virtual=virtual)
-  functions = {"warm": steps.search_step(**bilevel, warm=True)}
+    return {"full": seeded(steps.one_level_step)}
+  functions = {"warm": seeded(steps.search_step, virtual=virtual, warm=True)}
   # Where compiling is what one waits for, both levels share one program.
   first_order = config.algo.hypergrad == "first_order"
   small = jax.default_backend() == "cpu" and not recipe.written_out(stage.spec)
   if algorithm.estimate is None:
     return functions
   if first_order and small:
-    functions["full"] = steps.first_order_step(algorithm, **shared)
+    functions["full"] = seeded(steps.first_order_step)
   else:
-    functions["full"] = steps.search_step(**bilevel)
+    functions["full"] = seeded(steps.search_step, virtual=virtual)
   return functions

@@ -1,20 +1,18 @@
 """What every program does: a working directory, a loop, nothing lost."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-import contextlib
-import fcntl
-import json
+from collections.abc import Callable, Hashable, Mapping
 import pathlib
 import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 import ml_collections
 
-from jnas import config as config_lib
 from jnas.data import device
 from jnas.runs import report
+from jnas.runs import workdir as workdir_lib
 from jnas.runs.build import Clock
 from jnas.runtime import checkpoint, machine, metrics, parallel
 from jnas.runtime.progress import Progress
@@ -33,7 +31,8 @@ class Plan(NamedTuple):
     title: for the progress bar.
     clock: lengths of the whole run.
     init: () -> State at step 0.
-    steps: name -> step function (state, *splits) -> (state, metrics).
+    steps: name -> (seed -> step function (state, *splits) -> (state, metrics)).
+      The seed is data of the compiled program, which so serves all of them.
     which: (steps done, state) -> (name of the step function, steps for which
       it lasts).
     splits: on the device.
@@ -53,7 +52,7 @@ class Plan(NamedTuple):
   title: str
   clock: Clock
   init: Callable[[], State]
-  steps: Mapping[str, steps.Step]
+  steps: Mapping[str, Callable[[jax.Array], steps.Step]]
   which: Callable[[int, State], tuple[str, int]]
   splits: tuple[device.Split, ...]
   evaluate: Callable[[State, int, Writer], tuple[State, dict[str, float]]]
@@ -75,48 +74,6 @@ class Plan(NamedTuple):
     return self.resume(meta) if self.resume else self
 
 
-def check_workdir(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> None:
-  """Returns if this config may run in the directory, from its start or on.
-
-  Raises:
-    ValueError: it belongs to a run with another configuration, or to no run.
-  """
-  path = workdir / "config.json"
-  if path.exists():
-    try:
-      old = config_lib.flatten(json.loads(path.read_text()))
-    except ValueError as error:
-      raise ValueError(
-        f"{path} is not readable as JSON ({error}); restore it, delete "
-        f"{workdir}, or choose another --workdir"
-      ) from error
-    # By way of JSON, which knows lists and no tuples.
-    new = config_lib.flatten(json.loads(json.dumps(config.to_dict())))
-    # How a run is logged does not change its numbers.
-    changed = [
-      f"  {name}: {old.get(name, 'missing')!r} there, "
-      f"{new.get(name, 'missing')!r} here"
-      for name in sorted(old.keys() | new.keys())
-      if old.get(name) != new.get(name) and not name.startswith("log.")
-    ]
-    if changed:
-      raise ValueError(
-        f"{workdir} holds a run with another configuration:\n"
-        + "\n".join(changed)
-        + "\nTo go on with that run give the same configuration; to start "
-        f"this one choose another --workdir, or delete {workdir}."
-      )
-  elif workdir.exists() and any(
-    child.name != ".lock" for child in workdir.iterdir()
-  ):
-    raise ValueError(
-      f"{workdir} is not empty and holds no run (there is no config.json); "
-      "choose another --workdir"
-    )
-
-
 def execute(
   plan: Plan,
   config: ml_collections.ConfigDict,
@@ -128,7 +85,7 @@ def execute(
 
   Args:
     plan: what to run.
-    config: as `check_workdir` has accepted it.
+    config: as `workdir.check` has accepted it.
     workdir: where everything is written; made if it is not there.
     mesh: the devices.
     files: JSON records to write before the first step, by file name.
@@ -146,7 +103,7 @@ def execute(
   primary = jax.process_index() == 0
   folder = workdir if primary else workdir / f"process{jax.process_index()}"
   with (
-    alone(workdir, primary),
+    workdir_lib.alone(workdir, primary),
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
     Writer(folder, config.log.tensorboard and primary) as writer,
     Stop() as stop,
@@ -187,32 +144,13 @@ def execute(
     return session.plan, state, session.finish()
 
 
-@contextlib.contextmanager
-def alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
-  """Keeps a second process of the same command out of the directory.
-
-  The lock is the operating system's: it is gone with the process, however
-  that ends.
-  """
-  workdir.mkdir(parents=True, exist_ok=True)
-  with open(workdir / ".lock", "a") as file:
-    try:
-      if primary:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise ValueError(
-        f"another process is running in {workdir}; wait for it, stop it, or "
-        "choose another --workdir"
-      ) from error
-    yield
-
-
 class _Session:
   """The hooks of one process's part of a run, and what they share."""
 
   def __init__(self, plan, config, mesh, saved, writer, progress, meta):
     self.plan, self.config, self.mesh = plan, config, mesh
     self.saved, self.writer, self.progress = saved, writer, progress
+    self.seed = parallel.replicate(jnp.uint32(config.seed), mesh)
     self.every = plan.clock.steps(config.log.every)
     self.block = config.train.steps_per_dispatch or _block(self.every)
     self.compiled: dict[tuple[str, int], Callable[..., Any]] = {}
@@ -270,21 +208,27 @@ class _Session:
     length = self.block if most >= self.block else 1
     if (name, length) not in self.compiled:
       self.compiled[name, length] = self._compile(name, length, state)
-    state, values = self.compiled[name, length](state, *self.plan.splits)
+    compiled = self.compiled[name, length]
+    state, values = compiled(state, self.seed, *self.plan.splits)
     return state, length, values
 
   def _compile(self, name: str, length: int, state: State):
     self._count()
     started = time.monotonic()
     whole = PartitionSpec()
+    build = self.plan.steps[name]
+
+    def run(state: State, seed: jax.Array, *splits: device.Split):
+      return steps.repeated(build(seed), length)(state, *splits)
+
     step = parallel.shard_step(
-      steps.repeated(self.plan.steps[name], length),
+      run,
       self.mesh,
-      in_specs=(whole,) * (1 + len(self.plan.splits)),
+      in_specs=(whole,) * (2 + len(self.plan.splits)),
       out_specs=whole,
       donate=0,
     )
-    compiled = step.lower(state, *self.plan.splits).compile()
+    compiled = step.lower(state, self.seed, *self.plan.splits).compile()
     self.mark, self.steps_since = time.monotonic(), 0
     self.compiling += self.mark - started
     return compiled

@@ -26,6 +26,14 @@ class Strip(NamedTuple):
   colour: str
 
 
+class Cloud(NamedTuple):
+  """Two accuracies of each seed of one algorithm."""
+
+  name: str
+  points: Sequence[tuple[float, float]]
+  colour: str
+
+
 def band(
   name: str, curves: Sequence[records.Points], colour: str
 ) -> Band | None:
@@ -138,6 +146,23 @@ def strips_svg(
   axes.locator_params(axis="x", nbins=6)
   axes.margins(x=0.07)
   _plain(axes, axes.xaxis, None)
+  return draw.to_svg(figure, title)
+
+
+def cloud_svg(title: str, clouds: Iterable[Cloud]) -> str:
+  """Returns retrained over validation accuracy, a dot a seed."""
+  figure = draw.new_figure(4.7, 2.85)
+  axes = figure.add_axes((0.165, 0.16, 0.785, 0.8))
+  for one in clouds:
+    xs, ys = zip(*one.points, strict=True)
+    axes.scatter(xs, ys, s=26, color=one.colour, edgecolors=draw.PAPER, lw=0.8)
+  axes.margins(0.08)
+  axes.locator_params(nbins=6)
+  _plain(axes, axes.yaxis, None)
+  _plain(axes, axes.xaxis, "bottom")
+  axes.grid(axis="both", color=draw.LINE, linewidth=0.6)
+  axes.set_xlabel("validation accuracy", color=draw.MUTED, size=8)
+  axes.set_ylabel("retrained", color=draw.MUTED, size=8)
   return draw.to_svg(figure, title)
 
 

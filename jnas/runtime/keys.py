@@ -18,12 +18,13 @@ import jax
 
 
 def stream(
-  seed: int, name: str, step: jax.Array | int | None = None
+  seed: int | jax.Array, name: str, step: jax.Array | int | None = None
 ) -> jax.Array:
   """Returns the typed key of stream `name` under `seed`, at `step` if given.
 
   Args:
-    seed: 0 <= seed < 2**32.
+    seed: 0 <= seed < 2**32; or a uint32 scalar, which may be traced, so that
+      one program serves all seeds.
     name: what the numbers are for; its CRC-32 is folded in, which unlike
       `hash` is the same in every process.
     step: the step of the loop; may be traced.
@@ -31,12 +32,13 @@ def stream(
   Raises:
     ValueError: the seed is out of range.
   """
-  seed = operator.index(seed)
-  if not 0 <= seed < 2**32:
-    raise ValueError(
-      f"seed: expected an integer in [0, 2**32), got {seed}; "
-      "choose a smaller one, for instance 0"
-    )
+  if not isinstance(seed, jax.Array):
+    seed = operator.index(seed)
+    if not 0 <= seed < 2**32:
+      raise ValueError(
+        f"seed: expected an integer in [0, 2**32), got {seed}; "
+        "choose a smaller one, for instance 0"
+      )
   key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
   return key if step is None else jax.random.fold_in(key, step)
 

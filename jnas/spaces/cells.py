@@ -10,7 +10,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.spaces import mixed, ops
+from jnas.spaces import mixed
 from jnas.spaces.blocks import Preprocess
 from jnas.spaces.depthwise import strided
 from jnas.spaces.norm import BatchNorm
@@ -46,8 +46,7 @@ def segments(
   Args:
     cell: the graph.
     reduction: whether edges from the inputs have a stride of two.
-    loop: whether loops may be used. They are not where a convolution is
-      neither depthwise nor 1 x 1: XLA on CPU computes those slowly in a loop.
+    loop: whether loops may be used.
     gated: whether loops leave out operators whose weight is zero.
   """
   order = sorted(
@@ -72,8 +71,7 @@ def segments(
 
 def _form(kept: Sequence[tuple[str, ...]], loop: bool, gated: bool) -> str:
   """How edges that keep these operators are computed."""
-  present = {op for each in kept for op in each}
-  if not loop or ops.plain(present) or len(kept) < 2:
+  if not loop or len(kept) < 2:
     return "fan"
   if gated:
     return "gated"

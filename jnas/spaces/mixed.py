@@ -259,14 +259,16 @@ class Fan:
       kernel = leaves[f"{op}_kernel"]
       t, k, _, c, d = kernel.shape
       wide = jnp.moveaxis(kernel, 0, 3).reshape(k, k, c, t * d)
-      y = ops.conv(x, wide, self.stride).reshape(*self._out(x), t, d)
+      y = ops.dense(x, wide, self.stride).reshape(*self._out(x), t, d)
       y = jnp.moveaxis(y, 3, 0)
       if (shift := leaves.get(f"{op}_shift")) is not None:
         y = y + shift[:, None, None, None].astype(y.dtype)
       return y
     return jnp.stack(
       [
-        ops.conv(ops.conv(x, row, (1, self.stride)), column, (self.stride, 1))
+        ops.dense(
+          ops.dense(x, row, (1, self.stride)), column, (self.stride, 1)
+        )
         for row, column in zip(
           leaves[f"{op}_row"], leaves[f"{op}_column"], strict=True
         )

@@ -9,7 +9,7 @@ Paddings are explicit and symmetric, as PyTorch's: JAX's "SAME" is asymmetric
 for a stride of two on an even size.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import dataclasses
 
 import jax
@@ -68,16 +68,6 @@ CONVOLUTIONS: dict[str, Separable | Factorized | Plain] = {
   "nor_conv_1x1": Plain(1, shift=True),
   "nor_conv_3x3": Plain(3, shift=True),
 }
-
-
-def plain(names: Iterable[str]) -> bool:
-  """Whether some operator is a convolution of neither pixels nor channels.
-
-  XLA on CPU computes such a convolution some ten times slower inside a loop.
-  """
-  return any(
-    isinstance(CONVOLUTIONS.get(op), Plain | Factorized) for op in names
-  )
 
 
 def fan_in_uniform(fan_in: int) -> jax.nn.initializers.Initializer:
@@ -179,6 +169,45 @@ def conv(
     rhs_dilation=(dilation, dilation),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
+
+
+def dense(
+  x: Array,
+  kernel: Array,
+  stride: int | tuple[int, int] = 1,
+  *,
+  patches: bool | None = None,
+) -> Array:
+  """`conv` without dilation, for operators of cells.
+
+  Args:
+    x: [N, H, W, C].
+    kernel: [kh, kw, C, D].
+    stride: of both axes, or one each.
+    patches: whether it is one product of matrices, of every pixel's window and
+      the kernel: default on CPU, where XLA computes convolutions some ten times
+      slower inside a loop, but not matrix products.
+  """
+  if patches is None:
+    patches = jax.default_backend() == "cpu"
+  if not patches:
+    return conv(x, kernel, stride)
+  (kh, kw, c, d), (n, h, w, _) = kernel.shape, x.shape
+  sh, sw = (stride, stride) if isinstance(stride, int) else stride
+  pads = ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0))
+  padded = jnp.pad(x, pads)
+  # The last row and column of windows' corners, one after them.
+  bottom, right = (-(-h // sh) - 1) * sh + 1, (-(-w // sw) - 1) * sw + 1
+  steps = (1, sh, sw, 1)
+  windows = [
+    lax.slice(padded, (0, i, j, 0), (n, i + bottom, j + right, c), steps)
+    for i in range(kh)
+    for j in range(kw)
+  ]
+  flat = kernel.reshape(1, kh * kw * c, d)
+  return pointwise(
+    jnp.concatenate(windows, -1)[None], jnp.swapaxes(flat, 1, 2)
+  )[0]
 
 
 def halve(x: Array, kernel: Array) -> Array:

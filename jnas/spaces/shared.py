@@ -169,7 +169,6 @@ class SharedCell(nn.Module):
       and self.active is None
       and len(group) > 1
       and len(present) == 1
-      and not ops.plain(*present)
     )
 
   def _fan(self, kept: Sequence[tuple[str, ...]], stride: int) -> mixed.Fan:

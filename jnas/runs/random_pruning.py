@@ -1,0 +1,234 @@
+"""GOLD-NAS's baseline: networks pruned at random, of which the best is trained.
+
+Bi et al. 2020, appendix B.4: operators are taken out at random until a budget
+of FLOPs is met; of 24 such networks, each trained for 100 epochs, the best is
+trained for 600. Here the first are trained on `data.share` of the training
+images and chosen by the others, so that the test images see the last one only.
+
+WORKDIR holds random.jsonl, a line a network, and an ordinary retraining in each
+of network00, network01 and so on and in best. Started again it goes on.
+"""
+
+from collections.abc import Mapping
+import json
+import pathlib
+import statistics
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from jnas import config as config_lib
+from jnas import genotype as genotype_lib
+from jnas.algorithms import base, goldnas
+from jnas.data import sources
+from jnas.runs import build, pareto, recipe, retrain, session
+from jnas.runs import workdir as workdir_lib
+from jnas.runtime import parallel
+from jnas.runtime.writer import Writer
+from jnas.spaces import arch, cnn, cost, discrete
+from jnas.spaces.spec import Spec
+
+_LINES = "random.jsonl"
+
+
+def run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Draws, trains and chooses, and returns what result.json holds.
+
+  Args:
+    config: of task "random_pruning"; gold.candidates networks of at most
+      gold.flops_min, each trained for gold.trial, the best for train.length.
+    workdir: where everything is written.
+
+  Raises:
+    ValueError: the configuration or the data do not fit, the directory belongs
+      to another run, or no network meets the budget.
+    SystemExit: with status 143, when SIGTERM or Ctrl-C stopped a training.
+  """
+  trial = _check(config)
+  workdir_lib.check(config, workdir)
+  data = build.load(config)
+  primary = jax.process_index() == 0
+  with workdir_lib.alone(workdir, primary), Writer(workdir) as writer:
+    if primary:
+      writer.put("config.json", config.to_dict())
+    found = _networks(config, data, workdir, writer if primary else None)
+    result = {
+      "task": config.task,
+      "networks": len(found),
+      "flops": _spread([one["flops"] for one in found]),
+      "params": _spread([one["params"] for one in found]),
+    }
+    if trial:
+      scores = [
+        _trial(config, data, one["text"], workdir / f"network{k:02d}")
+        for k, one in enumerate(found)
+      ]
+      k = int(np.argmax(scores))
+      told = f"network{k:02d}: validation accuracy {scores[k]:.2%}"
+      print(f"the best of {len(found)} is {told}")
+      again = _trained(config, found[k]["text"], config.train.length)
+      last = retrain.run(again, workdir / "best")
+      result["best"] = found[k] | {
+        "network": k,
+        "valid_accuracy": scores[k],
+        "test_accuracy": last["test_accuracy"],
+      }
+    if primary:
+      writer.put("result.json", result)
+  for name, unit in (("flops", "multiply-adds"), ("params", "parameters")):
+    mean, sd = (result[name][key] for key in ("mean", "sd"))
+    spread = "" if sd is None else f" ± {sd:.3f}"
+    print(f"{len(found)} networks: {mean:.3f}{spread} M {unit}")
+  return result
+
+
+def _check(config: ml_collections.ConfigDict) -> int:
+  """Returns whether networks are trained; raises ValueError."""
+  problems, space = [], config.space
+  if space.name not in ("s2", "s1_7", "s1_12"):
+    problems.append(
+      "space.name: operators without none are pruned; expected s2, s1_7 or "
+      f"s1_12, got {space.name}"
+    )
+  if space.cells < 3 or space.shared or space.edges != "all":
+    problems.append(
+      "space: expected 3 cells or more that are each their own (space.shared "
+      "false) and have all edges"
+    )
+  trial = config_lib.duration(config.gold.trial, 1, 100)
+  if trial and config.data.share == 1:
+    problems.append(
+      "data.share: 1 leaves no images to choose the best network by; set it "
+      "below 1, or gold.trial to '0 epochs'"
+    )
+  if problems:
+    lines = "".join(f"\n  - {problem}" for problem in problems)
+    raise ValueError(f"random pruning cannot run:{lines}")
+  return trial
+
+
+def _spread(values: list[float]) -> dict[str, float | None]:
+  sd = statistics.stdev(values) if len(values) > 1 else None
+  return {"mean": statistics.fmean(values), "sd": sd}
+
+
+def _networks(
+  config: ml_collections.ConfigDict,
+  data: sources.ImageData,
+  workdir: pathlib.Path,
+  writer: Writer | None,
+) -> list[dict[str, Any]]:
+  """Returns all networks: those of random.jsonl, and what it lacks."""
+  path, found = workdir / _LINES, []
+  if writer and path.exists():
+    text = path.read_text()
+    # A line that was cut short by a kill is drawn again.
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+      path.write_text(whole)
+    found = [json.loads(line) for line in whole.splitlines()]
+  spec = recipe.spec(config, len(data.classes))
+  shape = data.train_x.shape[1:]
+  for k in range(len(found), config.gold.candidates):
+    found.append(draw(spec, shape, config.gold.flops_min, (config.seed, k)))
+    if writer:
+      writer.append(_LINES, found[-1])
+    flops, params = (found[-1][name] for name in ("flops", "params"))
+    print(f"network{k:02d}: {flops:.3f} M multiply-adds, {params:.3f} M params")
+  return found
+
+
+def draw(
+  spec: Spec, shape: tuple[int, ...], budget: float, seed: tuple[int, ...]
+) -> dict[str, Any]:
+  """Returns a line of random.jsonl: a network, its genotype and its size.
+
+  Args:
+    spec: the search network.
+    shape: (H, W, channels) of the images.
+    budget: millions of multiply-adds, at most.
+    seed: of the draw.
+
+  Raises:
+    ValueError: no valid network meets the budget in a thousand prunings.
+  """
+  left = goldnas.random_pruning(
+    spec,
+    lambda one: cost.network_flops(one, shape[:2], shape[2]) / goldnas.MEGA,
+    budget,
+    np.random.default_rng(seed),
+  )
+  ones = {name: np.asarray(arch.mask(cell)) for name, cell in left.searched}
+  genotype = base.genotype_of(left, ones, choose=base.connections)
+  return {
+    "genotype": genotype_lib.to_json(genotype),
+    "text": genotype_lib.format_text(genotype),
+    "operators": int(sum(mask.sum() for mask in ones.values())),
+    **pareto.measure(spec, genotype, shape),
+  }
+
+
+def _trained(
+  config: ml_collections.ConfigDict, text: str, length: str
+) -> ml_collections.ConfigDict:
+  """Returns the config that trains a network."""
+  copy = ml_collections.ConfigDict(config.to_dict())
+  copy.task, copy.retrain.genotype = "retrain", text
+  copy.train.length = length
+  return copy.lock()
+
+
+def _trial(
+  config: ml_collections.ConfigDict,
+  data: sources.ImageData,
+  text: str,
+  folder: pathlib.Path,
+) -> float:
+  """Returns the validation accuracy of a network trained for gold.trial."""
+  config = _trained(config, text, config.gold.trial)
+  workdir_lib.check(config, folder)
+  if (folder / "report.html").exists() and jax.process_count() == 1:
+    return json.loads((folder / "result.json").read_text())["valid_accuracy"]
+  mesh = parallel.mesh()
+  parts = sources.split(data.train_y, config.data.share, config.seed)
+  splits = build.on_devices(
+    mesh, *((data.train_x[part], data.train_y[part]) for part in parts)
+  )
+  spec = discrete.derived(
+    genotype_lib.load(text),
+    cells=config.space.cells,
+    width=config.space.width,
+    classes=len(data.classes),
+    auxiliary=config.train.auxiliary > 0,
+  )
+  plan = retrain.build_plan(config, data, mesh, spec, splits)
+
+  def evaluate(state: Any, at: int, writer: Writer):
+    state, values = plan.evaluate(state, at, writer)
+    return state, _validated(values)
+
+  genotype = genotype_lib.to_json(genotype_lib.load(text))
+  record = {"genotype": genotype, "text": text, "step": 0, "epoch": 0}
+  _, state, numbers = session.execute(
+    plan._replace(title=folder.name, evaluate=evaluate),
+    config,
+    folder,
+    mesh,
+    {"genotype.json": record},
+  )
+  result = {"task": "retrain", "genotype": text, **numbers}
+  session.finish(folder, result | {"params": cnn.count(state.weights)})
+  return numbers["valid_accuracy"]
+
+
+def _validated(values: Mapping[str, float]) -> dict[str, float]:
+  """Returns values by what they are: retraining takes its images for a test.
+
+  >>> _validated({"test_accuracy": 0.5})
+  {'valid_accuracy': 0.5}
+  """
+  return {name.replace("test_", "valid_"): v for name, v in values.items()}
