@@ -107,9 +107,10 @@ def searched(args: argparse.Namespace, ops: str, **options: Any) -> Any:
   algorithm = entrannas.entrannas(spec)
   arch = algorithm.init(jax.random.key(1), 1.0)
   state = State(jnp.int32(0), None, None, arch, None, None, {})
-  state = state._replace(controls=transit.controls(algorithm, state))
+  moving = transit.controls(algorithm, state, patience=1)
+  state = state._replace(controls=moving | {"unchanged": 1})
   weights = base.edge_weights(algorithm, arch, None, state)
-  cells = transit.settled(spec, state, 0, after=0, period=1)
+  cells = transit.settled(spec, state, 0, period=1)
   fixed = dict(cells or ())
   computed = dataclasses.replace(
     spec,

@@ -53,8 +53,8 @@ def base() -> ml_collections.ConfigDict:
       "tau_end": 1.0,  # gdas: and at the end; it falls linearly
       "tau_ratio": 0.923,  # entrannas, dst: factor of an epoch
       "sparsity": 0.1,  # dst: lambda, of -log t in the architecture's loss
-      "settle": "1 epochs",  # entrannas, dst: compile transit cells as they
-      # are once they have not changed for so long; 0 = never
+      "settle": "2 epochs",  # entrannas, dst: compile transit cells as they
+      # are once they have stayed so long, twice as long each time; 0 = never
       "candidates": 20,  # random: cells that are tried at each evaluation
       "diagnose": "0 epochs",  # period of cosine_implicit; 0 = never
     },

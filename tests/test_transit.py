@@ -149,7 +149,9 @@ def test_both_levels_of_a_step_have_the_derivation_of_the_one_before(
       )
     unchanged = unchanged + 1 if same else 0
     moves.append(not same)
-    assert set(state.controls) == {"derived", "unchanged", "settled"}
+    assert set(state.controls) == {
+      *("derived", "unchanged", "patience", "settled")
+    }
     assert state.controls["unchanged"] == unchanged
     assert state.controls["settled"] == 0
     edges = base.edge_weights(algorithm, state.arch, None, state)
@@ -176,6 +178,7 @@ def test_the_structure_of_the_state_is_stable(name):
 @EACH
 def test_a_search_with_nothing_but_engines_has_nothing_to_transit(name):
   algorithm, state, split, optimizers = build(MAKE[name], ENGINES)
+  state.controls["patience"] = jnp.int32(1)
   assert algorithm.derivation(state.arch, 0) == {}
   before = state.weights["normal"]
   step = jax.jit(functions(algorithm, optimizers)["first_order"])
@@ -184,7 +187,7 @@ def test_a_search_with_nothing_but_engines_has_nothing_to_transit(name):
   assert (state.weights["normal"] != before).any()
   assert state.controls["derived"] == {}
   # No other program does the same in less time.
-  assert transit.settled(ENGINES, state, 3, after=1, period=1) is None
+  assert transit.settled(ENGINES, state, 3, period=1) is None
 
 
 def test_a_search_without_derivation_has_no_such_controls():
@@ -216,18 +219,19 @@ MASKS = {
 }
 
 
-def holding(unchanged):
+def holding(unchanged, patience=5):
   """A state in which they have stayed for so many steps."""
   controls = {
     "derived": {name: jnp.asarray(m) for name, m in MASKS.items()},
     "unchanged": jnp.int32(unchanged),
+    "patience": jnp.int32(patience),
     "settled": jnp.int32(0),
   }
   return State(None, None, None, None, None, None, None, controls)
 
 
 def test_what_has_settled_are_the_operators_of_each_edge_by_cell():
-  assert transit.settled(SPEC, holding(5), 20, after=5, period=10) == (
+  assert transit.settled(SPEC, holding(5), 20, period=10) == (
     ("normal_transit", ((SKIP,), (SEP,), (), (MAX, SEP), (SEP,))),
     ("reduce_transit", ((MAX,), (SKIP,), (SEP,), (), ())),
   )
@@ -248,10 +252,33 @@ def test_it_settles_at_a_multiple_of_the_period_and_leaves_at_once(
     if step % period == 0 and unchanged >= after:
       compiled = True
     found = transit.settled(
-      SPEC, holding(unchanged), step, after=after, period=period
+      SPEC, holding(unchanged, after), step, period=period
     )
     assert (found is not None) == compiled, (step, unchanged)
     seen.append(compiled)
     unchanged = 0 if moves else unchanged + 1
   assert 20 < sum(seen) < 380
   assert sum(a != b for a, b in zip(seen, seen[1:], strict=False)) > 4
+
+
+def test_a_derivation_that_leaves_what_was_compiled_doubles_the_patience():
+  algorithm, state, _, _ = build(MAKE["entrannas"])
+  other = {name: 1 - mask for name, mask in state.controls["derived"].items()}
+  stays = algorithm._replace(derivation=lambda *_: state.controls["derived"])
+  moves = algorithm._replace(derivation=lambda *_: other)
+
+  def after(unchanged, algorithm):
+    controls = state.controls | {
+      "unchanged": jnp.int32(unchanged), "patience": jnp.int32(4)
+    }
+    new = transit.derived(algorithm, state._replace(controls=controls))
+    return int(new.controls["unchanged"]), int(new.controls["patience"])
+
+  assert after(3, stays) == (4, 4)
+  assert after(9, stays) == (10, 4)
+  assert after(3, moves) == (0, 4)  # it had not been compiled
+  assert after(4, moves) == (0, 8)
+
+
+def test_without_patience_nothing_settles():
+  assert transit.settled(SPEC, holding(100, 0), 20, period=1) is None

@@ -116,7 +116,9 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
     first = build.key(config, "arch", stage.index)
     arch = algorithm.init(first, config.arch.init)
     state = State(jnp.int32(stage.start), None, None, arch, None, None, {})
-    moving = transit.controls(algorithm, state)
+    moving = transit.controls(
+      algorithm, state, clock.steps(config.algo.settle)
+    )
     state = state._replace(controls=moving)
     variables = build.variables(
       config,
@@ -144,16 +146,10 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
       return "warm", stage.stop - at
     if rest > 0:
       return "warm", rest
-    if algorithm.derivation is None or not clock.steps(config.algo.settle):
+    if algorithm.derivation is None:
       return "full", stage.stop - at
     period = 1 if jax.default_backend() == "cpu" else 10
-    cells = transit.settled(
-      stage.spec,
-      state,
-      at,
-      after=clock.steps(config.algo.settle),
-      period=period,
-    )
+    cells = transit.settled(stage.spec, state, at, period=period)
     if cells is None:
       return "full", min(stage.stop - at, period - at % period)
     if (name := f"settled {cells}") not in functions:

@@ -4,7 +4,9 @@ EnTranNAS derives an architecture at every step (Yang et al. 2021, section
 2.2). A general program can run any derivation. Once one has stayed for a while
 a program in which it is fixed does the same in less time, on the same state:
 what is not computed keeps its parameters, so that the search can go back to
-the general program whenever the derivation moves.
+the general program whenever the derivation moves. Each such move doubles the
+patience: a program of one's own that is soon left costs more to compile than
+it saves.
 """
 
 from collections.abc import Callable
@@ -22,17 +24,29 @@ from jnas.training.state import State
 Cells = tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
 
 
-def controls(algorithm: Algorithm, state: State) -> dict[str, Any]:
+def controls(
+  algorithm: Algorithm, state: State, patience: int = 0
+) -> dict[str, Any]:
   """The first controls of a search with transit cells; none without.
 
   Beside what `derived` keeps there is "settled", the steps in which they were
   compiled as they are.
+
+  Args:
+    algorithm: with the derivation.
+    state: with the first arch.
+    patience: steps that a derivation must stay to be compiled; 0 for never.
   """
   if algorithm.derivation is None:
     return {}
   chosen = algorithm.derivation(state.arch, state.step)
   zero = jnp.int32(0)
-  return {"derived": chosen, "unchanged": zero, "settled": zero}
+  return {
+    "derived": chosen,
+    "unchanged": zero,
+    "patience": jnp.int32(patience),
+    "settled": zero,
+  }
 
 
 def derived(algorithm: Algorithm, state: State) -> State:
@@ -45,9 +59,15 @@ def derived(algorithm: Algorithm, state: State) -> State:
   new = algorithm.derivation(state.arch, state.step)
   old = state.controls["derived"]
   same = jnp.asarray([(new[name] == old[name]).all() for name in new]).all()
-  unchanged = jnp.where(same, state.controls["unchanged"] + 1, 0)
+  stayed, patience = state.controls["unchanged"], state.controls["patience"]
+  left = ~same & (stayed >= patience)
   return state._replace(
-    controls=dict(state.controls) | {"derived": new, "unchanged": unchanged}
+    controls=dict(state.controls)
+    | {
+      "derived": new,
+      "unchanged": jnp.where(same, stayed + 1, 0),
+      "patience": jnp.where(left, 2 * patience, patience),
+    }
   )
 
 
@@ -65,7 +85,7 @@ def counted(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settled(
-  spec: Spec, state: State, step: int, *, after: int, period: int
+  spec: Spec, state: State, step: int, *, period: int
 ) -> Cells | None:
   """What transit cells compute, if it has stayed; None while it moves.
 
@@ -78,12 +98,13 @@ def settled(
     spec: of the search.
     state: with controls, after `step` steps.
     step: steps done.
-    after: steps that it must have stayed.
     period: at multiples of so many steps a search may change from the general
       to a fixed program; it changes back at any step.
   """
-  unchanged = int(state.controls["unchanged"])
-  if not state.controls["derived"] or unchanged < after + step % period:
+  moving = state.controls
+  stayed, patience = int(moving["unchanged"]), int(moving["patience"])
+  never = not patience or not moving["derived"]
+  if never or stayed < patience + step % period:
     return None
   chosen = jax.device_get(state.controls["derived"])
   return tuple(
