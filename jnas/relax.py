@@ -102,7 +102,7 @@ def dst_sparsify(
   Array([[1., 0.],
          [0., 1.]], dtype=float32)
   >>> [round(float(x), 2) for x in dst_sparsify(p, -jnp.ones(1), (2, 2))[1]]
-  [0.16, 0.84]
+  [0.15, 0.85]
   """
   entered = sorted(set(targets))
   place = jnp.asarray([entered.index(target) for target in targets])

@@ -18,7 +18,7 @@ import pytest
 from jnas import fields
 from jnas.data import augment, autoaugment, device
 from jnas.runs import build
-from jnas.training import steps
+from jnas.training import batches
 
 # The appendix of 1805.09501: operation, tenths of the probability, magnitude.
 TABLE = """
@@ -386,7 +386,7 @@ def test_several_devices_equal_one():
 def test_the_field_reaches_the_batches(monkeypatch, on):
   seen = {}
   monkeypatch.setattr(
-    steps.augment, "augment", lambda keys, x, *_, **kw: seen.update(kw) or x
+    batches.augment, "augment", lambda keys, x, *_, **kw: seen.update(kw) or x
   )
   config = fields.base()
   assert config.data.autoaugment is False

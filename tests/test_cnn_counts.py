@@ -45,6 +45,7 @@ def cells_once(monkeypatch):
     loop: bool
     partial: int
     gated: bool
+    active: None
 
     @nn.compact
     def __call__(self, s0, s1, weights, drop):

@@ -92,8 +92,7 @@ def close(x, y):
   np.testing.assert_allclose(x, y, rtol=0, atol=1e-10 * max(1, abs(y).max()))
 
 
-@pytest.mark.parametrize("bottleneck", [1, 2])
-@pytest.mark.parametrize("reduction", [False, True])
+@pytest.mark.parametrize("reduction,bottleneck", [(False, 2), (True, 1)])
 def test_shared_features_are_equation_6(reduction, bottleneck, x64):
   found = variables(build(reduction, bottleneck=bottleneck))
   weights = normal(*CELL.shape, seed=4)
@@ -113,8 +112,7 @@ def test_shared_features_are_equation_6(reduction, bottleneck, x64):
   jax.tree.map(close, each[1], loop[1])
 
 
-@pytest.mark.parametrize("bottleneck", [1, 2])
-@pytest.mark.parametrize("reduction", [False, True])
+@pytest.mark.parametrize("reduction,bottleneck", [(False, 2), (True, 1)])
 def test_a_transit_cell_gated_settled_or_dense_is_one(
   reduction, bottleneck, x64
 ):

@@ -26,6 +26,11 @@ def test_the_operators_are_in_the_order_of_darts():
   assert S3 == ("none", "skip_connect", "sep_conv_3x3")
   assert spec_lib.OPERATOR_SETS == {
     "s1": S1,
+    "s1_7": S1[1:],
+    "s1_12": S1[1:] + (
+      *("conv_1x1", "conv_3x3"),
+      *("conv_3x1_1x3", "conv_5x1_1x5", "conv_7x1_1x7"),
+    ),
     "s2": ("skip_connect", "sep_conv_3x3"),
     "s3": S3,
     "nas_bench_201": spec_lib.NAS_BENCH_201,
