@@ -6,4 +6,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
-exec python -m pytest "$@"
+# Two processes, each with whole files: fixtures and compiled steps stay shared.
+exec python -m pytest -n 2 --dist loadfile "$@"

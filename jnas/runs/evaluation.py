@@ -23,6 +23,7 @@ from jnas.training.state import State
 
 # What NAS-Bench-201's authors report of searches on it (CIFAR-10, test).
 PUBLISHED = {"DARTS": 0.543, "GDAS": 0.935}
+Measure = Callable[..., dict[str, float]]
 CANDIDATE_BATCHES = 10  # on which a random search compares its cells
 
 
@@ -34,18 +35,29 @@ def mixture(
   return lambda state: jax.device_get(compiled(state.arch, state.step))
 
 
+def measure(
+  problem: Problem, network: cnn.Network, algorithm: base.Algorithm
+) -> Measure:
+  """How a search network is measured: see `build.evaluator`."""
+  return build.evaluator(
+    network,
+    problem.data,
+    problem.mesh,
+    problem.config.train.batch,
+    algorithm.drawn,
+  )
+
+
 def build_evaluation(
   problem: Problem,
   stage: Stage,
   algorithm: base.Algorithm,
   network: cnn.Network,
   drop: Mapping[str, optim.Schedule],
+  measure: Measure,
 ) -> Callable[[State, int, Writer], tuple[State, dict[str, float]]]:
   """What is measured, derived and recorded at an evaluation."""
   config, splits = problem.config, problem.splits
-  measure = build.evaluator(
-    network, problem.data, problem.mesh, config.train.batch, algorithm.drawn
-  )
   diagnose = None
   period = problem.clock.steps(config.algo.diagnose)
   if algorithm.estimate is not None and not algorithm.one_level:
@@ -117,7 +129,7 @@ def topology(
 def best_candidate(
   problem: Problem,
   algorithm: base.Algorithm,
-  measure: Callable[..., dict[str, float]],
+  measure: Measure,
   state: State,
   at: int,
 ) -> base.Arch:

@@ -71,8 +71,17 @@ def run(
   return result
 
 
-def build_plan(problem: Problem, stage: Stage) -> session.Plan:
-  """What the session is to run in one stage."""
+def build_plan(
+  problem: Problem, stage: Stage, measure: evaluation.Measure | None = None
+) -> session.Plan:
+  """What the session is to run in one stage.
+
+  Args:
+    problem: what is searched on.
+    stage: of the search.
+    measure: that of a stage before, if it was of the same network: it need not
+      be compiled again.
+  """
   config, clock = problem.config, stage_clock(problem, stage)
   algorithm = problem_lib.algorithm(problem, stage)
   learning_rate, drop = build.schedules(config, clock)
@@ -111,6 +120,7 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
     )
 
   functions = compute(network)
+  measure = measure or evaluation.measure(problem, network, algorithm)
 
   def init() -> State:
     first = build.key(config, "arch", stage.index)
@@ -163,7 +173,8 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
     after = problem.stages.following(stage, arch, weights)
     if after is None:
       return None
-    plan = build_plan(problem, after)
+    same = after.spec == stage.spec and not problem.stages.restarts
+    plan = build_plan(problem, after, measure if same else None)
     if problem.stages.restarts:
       return plan, plan.init()
     return plan, controller.carried(state, stage, after)
@@ -184,7 +195,7 @@ def build_plan(problem: Problem, stage: Stage) -> session.Plan:
     which=which,
     splits=problem.splits,
     evaluate=evaluation.build_evaluation(
-      problem, stage, algorithm, network, drop
+      problem, stage, algorithm, network, drop, measure
     ),
     rates=build.rates(learning_rate, drop, begun),
     meta={"task": "search", "stage": stage.to_json()},
