@@ -122,3 +122,28 @@ def test_a_warm_up_as_long_as_a_stage_is_refused(tmp_path):
   config = config_of(**{"algo.warmup": "4 steps"})
   with pytest.raises(ValueError, match="stage 1 of 2 has only 4"):
     search.run(config, tmp_path / "run")
+
+
+def test_edges_are_searched_first_and_then_their_operators(tmp_path):
+  config = config_of(
+    **{
+      "algo.name": "amended",
+      "algo.warmup": "0 steps",
+      "space.name": "s2",
+      "space.edges": "searched",
+      "space.nodes": 2,
+      "space.cells": 3,
+      "train.length": "2 epochs",
+    }
+  )
+  search.run(config, tmp_path / "run")
+  with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
+    metas = [saved._read_meta(step)["meta"]["stage"] for step in (1, 4)]
+  first, second = (controller.from_json(meta) for meta in metas)
+  assert (first.index, second.index) == (0, 1)
+  for name, cell in second.spec.searched:
+    assert set(cell.edges) < set(first.spec.cell(name).edges)
+    assert sorted(target for _, target in cell.edges) == [2, 2, 3, 3]
+    # The genotype has an operator on each of the edges that were chosen.
+    found = genotype_lib.chosen(genotype_lib.load(tmp_path / "run"))[name]
+    assert sorted(pair[1:] for pair in found) == sorted(cell.edges)
