@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,8 +12,9 @@ from jnas.algorithms import base, goldnas
 from jnas.runs import recipe
 from jnas.runs.problem import Problem
 from jnas.runtime.writer import Writer
-from jnas.spaces import cnn, cost, discrete
+from jnas.spaces import arch, cnn, cost, discrete
 from jnas.spaces.spec import Spec
+from jnas.training import controller
 from jnas.training.controller import Stage
 
 
@@ -36,31 +38,38 @@ def record(
   """
   if step != stage.stop:
     return
-  before = dict(stage.controls + stage.memory)
-  found = goldnas.decide(
-    stage.left,
-    weights,
-    goldnas.Pruning(before["lambda"], before["increment"], before["quiet"]),
-    recipe.schedule(problem.config),
-  )
+  schedule = recipe.schedule(problem.config)
+  found = controller.decision(stage, weights, schedule)
   if not found.pareto:
     return
   spec = goldnas.pruned(stage.left, found.active)
-  ones = {name: active.astype(float) for name, active in found.active.items()}
-  genotype = base.genotype_of(spec, ones, choose=base.connections)
   writer.append(
     "pareto.jsonl",
     {
       "step": step,
       "epoch": step / problem.clock.per_epoch,
-      "genotype": genotype_lib.to_json(genotype),
-      "text": genotype_lib.format_text(genotype),
       "accuracy": values["valid_accuracy"],
-      "lambda": before["lambda"],
-      "operators": sum(int(active.sum()) for active in found.active.values()),
-      **measure(spec, genotype, problem.data.train_x.shape[1:]),
+      "lambda": dict(stage.controls)["lambda"],
+      **network(spec, problem.data.train_x.shape[1:]),
     },
   )
+
+
+def network(spec: Spec, shape: tuple[int, ...]) -> dict[str, Any]:
+  """What a line says of a pruned network: its genotype and its size.
+
+  Args:
+    spec: of which every operator that is left is part of the genotype.
+    shape: (H, W, channels) of the images.
+  """
+  ones = {name: np.asarray(arch.mask(cell)) for name, cell in spec.searched}
+  genotype = base.genotype_of(spec, ones, choose=base.connections)
+  return {
+    "genotype": genotype_lib.to_json(genotype),
+    "text": genotype_lib.format_text(genotype),
+    "operators": int(sum(mask.sum() for mask in ones.values())),
+    **measure(spec, genotype, shape),
+  }
 
 
 def measure(

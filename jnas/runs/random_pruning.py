@@ -21,13 +21,13 @@ import numpy as np
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
-from jnas.algorithms import base, goldnas
+from jnas.algorithms import goldnas
 from jnas.data import sources
 from jnas.runs import build, pareto, recipe, retrain, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
-from jnas.spaces import arch, cnn, cost, discrete
+from jnas.spaces import cnn, cost, discrete
 from jnas.spaces.spec import Spec
 
 _LINES = "random.jsonl"
@@ -162,14 +162,7 @@ def draw(
     budget,
     np.random.default_rng(seed),
   )
-  ones = {name: np.asarray(arch.mask(cell)) for name, cell in left.searched}
-  genotype = base.genotype_of(left, ones, choose=base.connections)
-  return {
-    "genotype": genotype_lib.to_json(genotype),
-    "text": genotype_lib.format_text(genotype),
-    "operators": int(sum(mask.sum() for mask in ones.values())),
-    **pareto.measure(spec, genotype, shape),
-  }
+  return pareto.network(left, shape)
 
 
 def _trained(

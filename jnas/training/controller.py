@@ -208,6 +208,21 @@ def edges_first(spec: Spec, total: int) -> Controller:
   return restarted(spec, equal_parts(total, 2), choose)
 
 
+def decision(
+  stage: Stage, weights: Arrays, schedule: goldnas.Schedule
+) -> goldnas.Decision:
+  """What Algorithm 1 of GOLD-NAS does at the end of a stage of `gradual`.
+
+  Args:
+    stage: that ends.
+    weights: sigma(alpha) at its end, [E, O] for each cell.
+    schedule: hyper-parameters of Algorithm 1.
+  """
+  known = dict(stage.controls + stage.memory)
+  state = goldnas.Pruning(known["lambda"], known["increment"], known["quiet"])
+  return goldnas.decide(stage.left, weights, state, schedule)
+
+
 def gradual(
   spec: Spec,
   total: int,
@@ -253,13 +268,7 @@ def gradual(
 
   def decide(old: Stage, arch: Arrays, mixture: Arrays) -> Stage | None:
     del arch
-    before = dict(old.controls + old.memory)
-    found = goldnas.decide(
-      old.left,
-      mixture,
-      goldnas.Pruning(before["lambda"], before["increment"], before["quiet"]),
-      schedule,
-    )
+    found = decision(old, mixture, schedule)
     live = goldnas.pruned(old.left, found.active)
     cost_left = cost.network_flops(live, size)
     if old.stop == total or cost_left <= flops_min * goldnas.MEGA:
