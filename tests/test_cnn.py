@@ -259,7 +259,7 @@ def test_bfloat16_is_the_type_of_features_and_of_nothing_else():
   assert all(len(types[name]) >= 3 for name in convolutions)
   for name in (*convolutions, "affine"):
     assert set(types[name]) == {jnp.dtype("bfloat16")}
-  assert set(types["affine_sums"]) == {jnp.dtype("float32")}
+  assert set(types["moments"]) == {jnp.dtype("float32")}
 
   values = drawn(variables)
 

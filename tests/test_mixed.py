@@ -293,21 +293,20 @@ def program(derived=False):
 def test_pools_and_stages_are_computed_once_a_node():
   assert equations.of(
     program(),
-    "depthwise", "pointwise", "max", "pad", "affine", "affine_sums",
+    "depthwise", "pointwise", "max_pool", "max", "affine", "moments",
     "conv_general_dilated",
   ) == {
     # Four first stages and two second ones, the sum of the mean's windows, and
     # the identity times its weights.
     "depthwise": 4 + 2 + 1 + 1,
     "pointwise": 4 + 2,
-    # Nine views of one padded image for the maximum; one ReLU before first
-    # stages, two before second ones; a variance is at least zero, of pools, of
-    # first and of second stages.
-    "max": 8 + 1 + 2 + 3,
-    "pad": 1,
+    "max_pool": 1,
+    # One ReLU before first stages, two before second ones; a variance is at
+    # least zero, of pools, of first and of second stages.
+    "max": 1 + 2 + 3,
     # Two pools, four first and two second stages.
     "affine": 2 + 4 + 2,
-    "affine_sums": 2 + 4 + 2,
+    "moments": 2 + 4 + 2,
     "conv_general_dilated": 0,
   }
 

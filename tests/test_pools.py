@@ -4,6 +4,7 @@ import functools
 
 import derivatives
 from derivatives import normal
+import equations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,3 +181,23 @@ def test_winners_are_those_of_the_maximum_that_was_computed():
   )
   for g, e in zip(got, expected, strict=True):
     np.testing.assert_allclose(g, e, rtol=0, atol=1e-11 * abs(e).max())
+
+
+def test_a_derivative_of_a_checkpointed_gradient_keeps_the_rule():
+  """JAX forgets custom derivatives there; those of primitives it keeps."""
+  x = jnp.zeros((1, 4, 4, 1))  # every pixel of a window is its maximum
+
+  @jax.checkpoint
+  def f(x):
+    return jnp.sum(pools.max_pool(x) ** 2)
+
+  def second(x, u):
+    return jax.jvp(jax.grad(f), (x,), (u,))[1]
+
+  u = normal(*x.shape, seed=1)
+  gather = functools.partial(jax.jvp, pools.max_pool, (x,))
+  _, pull = jax.vjp(pools.max_pool, x)
+  close(second(x, u), pull(2 * gather((u,))[1])[0])
+  found = equations.counted(second, x, u)
+  assert found["max_pool_gather"] and found["max_pool_scatter"]
+  assert not found["max"]

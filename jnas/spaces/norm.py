@@ -127,21 +127,13 @@ def affine(x: Array, p: Array) -> Array:
   return _affine.bind(x, p)
 
 
-@jax.custom_jvp
 def moments(x: Array) -> Array:
   """[2, T, C]: the sums of x^2 and of x over examples and pixels.
 
   Args:
     x: [T, N, H, W, C].
   """
-  return _sums.bind(x, x)
-
-
-@moments.defjvp
-def _moments_jvp(primals: tuple[Array], tangents: tuple[Array]):
-  (x,), (dx,) = primals, tangents
-  factors = jnp.asarray([2, 1]).reshape(2, 1, 1)
-  return moments(x), _sums.bind(x, dx) * factors
+  return _moments.bind(x)
 
 
 def _affine_rule(x: Array, p: Array) -> Array:
@@ -168,6 +160,18 @@ _sums = primitives.primitive(
     (2, g.shape[0], g.shape[4]), jnp.promote_types(x.dtype, jnp.float32)
   ),
 )
+_moments = primitives.primitive(
+  "moments",
+  lambda x: _sums_rule(x, x),
+  lambda x: (
+    (2, x.shape[0], x.shape[4]), jnp.promote_types(x.dtype, jnp.float32)
+  ),
+)
+
+
+def _moments_jvp(dx: Array, x: Array) -> Array:
+  factors = jnp.asarray([2, 1]).reshape(2, 1, 1)
+  return _sums.bind(x, dx) * factors
 
 
 def _affine_jvp(dx: Array, x: Array, p: Array) -> Array:
@@ -186,6 +190,7 @@ def _linear(other: Any):
   return lambda ct, x, _: (None, other.bind(x, ct))
 
 
+ad.defjvp(_moments, _moments_jvp)
 ad.defjvp(_affine, _affine_jvp, lambda dp, x, p: _affine.bind(x, dp))
 ad.defjvp(_sums, _sums_jvp, lambda dg, x, g: _sums.bind(x, dg))
 ad.primitive_transposes[_affine] = _linear(_sums)

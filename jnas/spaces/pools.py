@@ -40,7 +40,6 @@ def avg_pool(x: Array, stride: int = 1) -> Array:
   return total * inverse[None, :, :, None]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def max_pool(x: Array, stride: int = 1) -> Array:
   """The maximum over 3 x 3 windows, padded with -inf.
 
@@ -53,20 +52,17 @@ def max_pool(x: Array, stride: int = 1) -> Array:
   Returns:
     [N, ceil(H / stride), ceil(W / stride), C].
   """
-  out = depthwise.strided(x.shape[1:3], stride)
-  return functools.reduce(jnp.maximum, _views(x, out, stride, -np.inf))
-
-
-@max_pool.defjvp
-def _max_pool_jvp(stride: int, primals: tuple[Array], tangents: tuple[Array]):
-  (x,), (dx,) = primals, tangents
-  mask = _winners.bind(jax.lax.stop_gradient(x), stride=stride)
-  return max_pool(x, stride), _gather.bind(dx, mask, stride=stride)
+  return _maximum.bind(x, stride=stride)
 
 
 def _views(x: Array, out: Any, stride: int, fill: float) -> list[Array]:
   seen = depthwise.views(x[None], 3, tuple(out), stride, fill=fill)
   return [view[0] for view in seen]
+
+
+def _maximum_rule(x: Array, *, stride: int) -> Array:
+  out = depthwise.strided(x.shape[1:3], stride)
+  return functools.reduce(jnp.maximum, _views(x, out, stride, -np.inf))
 
 
 def _winners_rule(x: Array, *, stride: int) -> Array:
@@ -119,13 +115,19 @@ def _count(mask: Array, dtype: Any) -> Array:
   return jax.lax.population_count(mask).astype(dtype)
 
 
+def _pooled(x: Any, stride: int) -> tuple[int, ...]:
+  return x.shape[0], *depthwise.strided(x.shape[1:3], stride), x.shape[3]
+
+
+_maximum = primitives.primitive(
+  "max_pool",
+  _maximum_rule,
+  lambda x, stride: (_pooled(x, stride), x.dtype),
+)
 _winners = primitives.primitive(
   "max_pool_winners",
   _winners_rule,
-  lambda x, stride: (
-    (x.shape[0], *depthwise.strided(x.shape[1:3], stride), x.shape[3]),
-    jnp.uint16,
-  ),
+  lambda x, stride: (_pooled(x, stride), jnp.uint16),
 )
 _gather = primitives.primitive(
   "max_pool_gather", _gather_rule, lambda dx, mask, **_: (mask.shape, dx.dtype)
@@ -136,6 +138,11 @@ _scatter = primitives.primitive(
   lambda g, mask, size, stride: (
     (g.shape[0], *size, g.shape[3]), g.dtype
   ),
+)
+ad.defjvp(_winners, None)
+ad.defjvp(
+  _maximum,
+  lambda dx, x, **p: _gather.bind(dx, _winners.bind(x, **p), **p),
 )
 # Both are linear, and each other's transpose; which pixel wins does not change
 # with x, almost everywhere.
