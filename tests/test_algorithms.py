@@ -171,6 +171,7 @@ SECOND = {
   ("unrolled", (("form", "finite_difference"),)): -XI * A @ (STEPPED - C),
   ("amended", ()): -0.1 * A @ H @ V,
   ("amended", (("eta", 0.7),)): -0.7 * A @ H @ V,
+  ("amended", (("unroll", True),)): -0.1 * A @ H @ V,
   ("amended", (("eta", 0.7), ("form", "finite_difference"))): (
     -0.7 * A @ H @ V
   ),
