@@ -164,18 +164,8 @@ def _kernel_shape(x: Any, g: Any, *, size: int, **_: int):
   return (g.shape[0], size, size, g.shape[4]), kind
 
 
-def _window(x: Any, kernel: Any, *, stride: int, **_: Any) -> bool:
-  """Whether it is more than a factor for each channel, which is one product."""
-  del x
-  return kernel.shape[1] > 1 or stride > 1
-
-
-_forward = primitives.primitive(
-  "depthwise", _forward_rule, _forward_shape, apart=_window
-)
-_back = primitives.primitive(
-  "depthwise_back", _back_rule, _back_shape, apart=_window
-)
+_forward = primitives.primitive("depthwise", _forward_rule, _forward_shape)
+_back = primitives.primitive("depthwise_back", _back_rule, _back_shape)
 _kernel = primitives.primitive("depthwise_kernel", _kernel_rule, _kernel_shape)
 
 

@@ -29,7 +29,7 @@ def primitive(
   rule: Callable[..., Array],
   shape: Callable[..., tuple[tuple[int, ...], Any]],
   *,
-  apart: bool | Callable[..., bool] = True,
+  apart: bool = True,
 ) -> Primitive:
   """A primitive that computes `rule`, as yet without derivatives.
 
@@ -37,8 +37,7 @@ def primitive(
     name: as it appears in a jaxpr.
     rule: of arrays and static keywords; gives one array.
     shape: of the same with abstract arrays; gives shape and dtype.
-    apart: whether on CPU its loops are its own; or a function that says so of
-      what `rule` takes.
+    apart: whether on CPU its loops are its own.
   """
   new = Primitive(name)
   static = [
@@ -50,8 +49,6 @@ def primitive(
   compiled = jax.jit(rule, static_argnames=static)
 
   def call(*args: Array, **params: Any) -> Array:
-    if callable(apart) and not apart(*args, **params):
-      return compiled(*args, **params)
     with set_xla_metadata(inlineable="false"):
       return compiled(*args, **params)
 
