@@ -123,15 +123,36 @@ def test_products_are_sums_over_examples_and_pixels(shared, x64):
 
 def test_views_see_what_a_window_reads():
   x = jnp.arange(1.0, 13).reshape(1, 1, 3, 4, 1)
-  seen = [v[0, 0, :, :, 0] for v in lib.views(x, 3, (2, 2), 2, fill=-1)]
+  padded = lib.padded(x, 1, (3, 4), fill=-1)
+  seen = [
+    v[0, 0, :, :, 0] for v in lib.views(padded, 3, (2, 2), 2, margin=1)
+  ]
   assert len(seen) == 9
   np.testing.assert_array_equal(seen[0], [[-1, -1], [-1, 6]])
   np.testing.assert_array_equal(seen[4], [[1, 3], [9, 11]])
   np.testing.assert_array_equal(seen[5], [[2, 4], [10, 12]])
   np.testing.assert_array_equal(seen[8], [[6, 8], [-1, -1]])
   # Dilated, the last one reads two pixels on.
-  seen = lib.views(x, 3, (3, 4), 1, 2)[8][0, 0, :, :, 0]
+  padded = lib.padded(x, 2, (3, 4))
+  seen = lib.views(padded, 3, (3, 4), 1, 2, margin=2)[8][0, 0, :, :, 0]
   np.testing.assert_array_equal(seen, [[11, 12, 0, 0], [0] * 4, [0] * 4])
+
+
+def test_convolutions_with_one_margin_pad_what_they_read_once(x64):
+  x = normal(1, 2, 6, 5, 3)
+  kernels = [normal(2, size, size, 3, seed=size) for size in (3, 5)]
+
+  def several(x, margin):
+    return [depthwise(x, kernel, margin=margin) for kernel in kernels]
+
+  compiled = {
+    margin: jax.jit(several, static_argnums=1).lower(x, margin).compile()
+    for margin in (0, 4)
+  }
+  pads = {m: found.as_text().count(" pad(") for m, found in compiled.items()}
+  assert pads == {0: 2, 4: 1}
+  for got, kernel in zip(compiled[4](x), kernels, strict=True):
+    np.testing.assert_allclose(got, grouped(x, kernel), rtol=0, atol=1e-13)
 
 
 def test_mapping_over_any_of_the_arguments(x64):

@@ -4,31 +4,31 @@ Everything here is one trilinear form,
 
   F(x, k, g) = sum k[t,i,j,c] x[t,n,s*h+d*i-p,s*w+d*j-p,c] g[t,n,h,w,c],
 
-with stride s, dilation d, padding p. Its three partial derivatives are the
-convolution (with respect to g), what carries a gradient back to the features
-(x), and the gradient of the kernel (k). Each is bilinear and its derivatives
-are the other two, so that differentiation of any order and mode ends in three
-functions, and each of them can be fast: shifted multiply-adds that compile to
-one loop, where a grouped convolution on CPU is some fifty times slower and the
-derivatives of slices are slow and many.
+with stride s, dilation d, padding p. Its three parts (`trilinear`) are shifted
+multiply-adds that compile to one loop each, where a grouped convolution on CPU
+is some fifty times slower and the derivatives of slices are slow and many.
 
 A window of one pixel makes them the product with a factor for each channel.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax import lax
-from jax.interpreters import ad
 import jax.numpy as jnp
 
-from jnas.spaces import primitives
+from jnas.spaces import primitives, trilinear
 
 Array = jax.Array
 
 
 def depthwise(
-  x: Array, kernel: Array, stride: int = 1, dilation: int = 1
+  x: Array,
+  kernel: Array,
+  stride: int = 1,
+  dilation: int = 1,
+  margin: int = 0,
 ) -> Array:
   """The depthwise convolution of each edge, padded to keep H and W.
 
@@ -37,11 +37,22 @@ def depthwise(
     kernel: [T, k, k, C], k odd, of the type of x or better.
     stride: of both axes.
     dilation: of both axes.
+    margin: pixels of padding, where that is more than the window needs.
+      Convolutions of one x with one margin pad it once.
 
   Returns:
     [T, N, ceil(H / stride), ceil(W / stride), C] of the type of x.
   """
-  return _forward.bind(x, kernel, stride=stride, dilation=dilation)
+  size = kernel.shape[1]
+  return _form.forward.bind(
+    x,
+    kernel,
+    shape=x.shape,
+    size=size,
+    stride=stride,
+    dilation=dilation,
+    margin=max(margin, reach(size, dilation)) if size > 1 else 0,
+  )
 
 
 def products(x: Array, g: Array) -> Array:
@@ -51,7 +62,44 @@ def products(x: Array, g: Array) -> Array:
     x: [T, N, H, W, C] or [1, N, H, W, C].
     g: [T, N, H, W, C].
   """
-  return _kernel.bind(x, g, size=1, stride=1, dilation=1)[:, 0, 0]
+  found = _form.kernel.bind(
+    x, g, shape=x.shape, size=1, stride=1, dilation=1, margin=0
+  )
+  return found[:, 0, 0]
+
+
+def reach(size: int, dilation: int = 1) -> int:
+  """Pixels from the middle of a window to its border."""
+  return dilation * (size - 1) // 2
+
+
+def padded(
+  x: Array,
+  margin: int,
+  like: Sequence[int],
+  stride: int = 1,
+  fill: float = 0,
+) -> Array:
+  """x with its pixels a stride apart on H x W pixels, and a margin around.
+
+  Args:
+    x: [T, N, H', W', C].
+    margin: in pixels.
+    like: H and W.
+    stride: of both axes.
+    fill: of what is between and around.
+
+  Returns:
+    [T, N, H + 2 * margin, W + 2 * margin, C].
+  """
+  if not margin and stride == 1:
+    return x
+  none = (0, 0, 0)
+  pads = [
+    (margin, margin + full - stride * (size - 1) - 1, stride - 1)
+    for size, full in zip(x.shape[2:4], like, strict=True)
+  ]
+  return lax.pad(x, jnp.asarray(fill, x.dtype), [none, none, *pads, none])
 
 
 def views(
@@ -60,51 +108,38 @@ def views(
   out: tuple[int, int],
   stride: int = 1,
   dilation: int = 1,
-  fill: float = 0,
+  *,
+  margin: int,
 ) -> list[Array]:
   """For each pixel of the window, row by row, what the outputs see there.
 
-  At (i, j) the output (h, w) sees the input (stride * h + dilation * i - p,
+  At (i, j) the output (h, w) sees the pixel (stride * h + dilation * i - p,
   stride * w + dilation * j - p), p = dilation * (size - 1) / 2.
 
   Args:
-    x: [T, N, H, W, C].
+    x: [T, N, H, W, C] with that margin around.
     size: of the window, odd.
     out: H' and W' of the outputs.
     stride: of both axes.
     dilation: of both axes.
-    fill: what is seen outside.
+    margin: of x.
 
   Returns:
     size^2 arrays [T, N, H', W', C].
   """
-  reach = dilation * (size - 1) + 1
-  before = reach // 2
+  corner = margin - reach(size, dilation)
+  offsets = [corner + dilation * i for i in range(size)]
   span = [stride * (o - 1) + 1 for o in out]
-  pads = [
-    (before, s + reach - 1 - full - before, 0)
-    for full, s in zip(x.shape[2:4], span, strict=True)
+  return [
+    lax.slice(
+      x,
+      (0, 0, i, j, 0),
+      (*x.shape[:2], i + span[0], j + span[1], x.shape[4]),
+      (1, 1, stride, stride, 1),
+    )
+    for i in offsets
+    for j in offsets
   ]
-  none = (0, 0, 0)
-  padded = lax.pad(x, jnp.asarray(fill, x.dtype), [none, none, *pads, none])
-  seen = []
-  for i in range(0, reach, dilation):
-    for j in range(0, reach, dilation):
-      stop = (*x.shape[:2], i + span[0], j + span[1], x.shape[4])
-      seen.append(
-        lax.slice(padded, (0, 0, i, j, 0), stop, (1, 1, stride, stride, 1))
-      )
-  return seen
-
-
-def spread(x: Array, stride: int, fill: float = 0) -> Array:
-  """x with `stride - 1` fillings between its pixels."""
-  if stride == 1:
-    return x
-  gap, none = (0, 0, stride - 1), (0, 0, 0)
-  return lax.pad(
-    x, jnp.asarray(fill, x.dtype), [none, none, gap, gap, none]
-  )
 
 
 def strided(size: tuple[int, ...], stride: int) -> tuple[int, int]:
@@ -120,17 +155,34 @@ def _weighted(seen: list[Array], kernel: Array) -> Array:
 
 
 def _forward_rule(
-  x: Array, kernel: Array, *, stride: int, dilation: int
+  x: Array,
+  kernel: Array,
+  *,
+  shape: tuple[int, ...],
+  size: int,
+  stride: int,
+  dilation: int,
+  margin: int,
 ) -> Array:
-  out = strided(x.shape[2:4], stride)
-  return _weighted(views(x, kernel.shape[1], out, stride, dilation), kernel)
+  out = strided(shape[2:4], stride)
+  seen = views(x, size, out, stride, dilation, margin=margin)
+  return _weighted(seen, kernel)
 
 
 def _back_rule(
-  g: Array, kernel: Array, *, shape: tuple[int, ...], stride: int, dilation: int
+  g: Array,
+  kernel: Array,
+  *,
+  shape: tuple[int, ...],
+  size: int,
+  stride: int,
+  dilation: int,
+  margin: int,
 ) -> Array:
-  g = spread(g, stride)
-  seen = views(g, kernel.shape[1], shape[2:4], 1, dilation)
+  del stride, margin
+  seen = views(
+    g, size, shape[2:4], 1, dilation, margin=reach(size, dilation)
+  )
   y = _weighted(seen[::-1], kernel)
   if shape[0] < y.shape[0]:
     # Written out: a reduction over T would keep the loop from vectorising.
@@ -139,48 +191,59 @@ def _back_rule(
 
 
 def _kernel_rule(
-  x: Array, g: Array, *, size: int, stride: int, dilation: int
+  x: Array,
+  g: Array,
+  *,
+  shape: tuple[int, ...],
+  size: int,
+  stride: int,
+  dilation: int,
+  margin: int,
 ) -> Array:
-  seen = views(x, size, g.shape[2:4], stride, dilation)
+  del shape
+  seen = views(x, size, g.shape[2:4], stride, dilation, margin=margin)
   kind = jnp.promote_types(x.dtype, jnp.float32)
   g = g.astype(kind)
   sums = primitives.sums([view.astype(kind) * g for view in seen], (1, 2, 3))
   return jnp.stack(sums, 1).reshape(g.shape[0], size, size, g.shape[4])
 
 
-def _forward_shape(x: Any, kernel: Any, *, stride: int, dilation: int):
-  del dilation
-  out = strided(x.shape[2:4], stride)
-  return (kernel.shape[0], x.shape[1], *out, x.shape[4]), x.dtype
+def _features_padded(x: Array, other: Array, *, shape, margin, **_):
+  return padded(x, margin, shape[2:4]), other
 
 
-def _back_shape(g: Any, kernel: Any, *, shape: tuple[int, ...], **_: int):
+def _gradients_padded(
+  g: Array, kernel: Array, *, shape, size, stride, dilation, **_
+):
+  # Each is read by one convolution alone: no wider than that needs it.
+  return padded(g, reach(size, dilation), shape[2:4], stride), kernel
+
+
+def _forward_shape(x: Any, kernel: Any, *, shape, stride: int, **_: Any):
+  out = strided(shape[2:4], stride)
+  return (kernel.shape[0], shape[1], *out, shape[4]), x.dtype
+
+
+def _back_shape(g: Any, kernel: Any, *, shape: tuple[int, ...], **_: Any):
   del kernel
   return shape, g.dtype
 
 
-def _kernel_shape(x: Any, g: Any, *, size: int, **_: int):
+def _kernel_shape(x: Any, g: Any, *, size: int, **_: Any):
   kind = jnp.promote_types(x.dtype, jnp.float32)
   return (g.shape[0], size, size, g.shape[4]), kind
 
 
-_forward = primitives.primitive("depthwise", _forward_rule, _forward_shape)
-_back = primitives.primitive("depthwise_back", _back_rule, _back_shape)
-_kernel = primitives.primitive("depthwise_kernel", _kernel_rule, _kernel_shape)
 
 
-ad.defbilinear(
-  _forward,
-  lambda g, x, k, **p: _back.bind(g, k, shape=x.aval.shape, **p),
-  lambda g, x, k, **p: _kernel.bind(x, g, size=k.aval.shape[1], **p),
-)
-ad.defbilinear(
-  _back,
-  lambda x, g, k, shape, **p: _forward.bind(x, k, **p),
-  lambda x, g, k, shape, **p: _kernel.bind(x, g, size=k.aval.shape[1], **p),
-)
-ad.defbilinear(
-  _kernel,
-  lambda k, x, g, size, **p: _back.bind(g, k, shape=x.aval.shape, **p),
-  lambda k, x, g, size, **p: _forward.bind(x, k, **p),
+def _has_window(*, size: int, **_: Any) -> bool:
+  """Whether it is more than a factor, which costs nothing in others' loops."""
+  return size > 1
+
+
+_form = trilinear.form(
+  "depthwise",
+  trilinear.Part(_forward_rule, _forward_shape, _features_padded, _has_window),
+  trilinear.Part(_back_rule, _back_shape, _gradients_padded, _has_window),
+  trilinear.Part(_kernel_rule, _kernel_shape, _features_padded),
 )

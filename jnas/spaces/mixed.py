@@ -226,7 +226,8 @@ class Fan:
 
     active = jax.nn.relu(x)
     first = [op for op in present if op in ops.CONVOLUTIONS]
-    outputs = [(op, self._first(op, active, leaves)) for op in first]
+    margin = max((ops.margin(op) for op in first), default=0)
+    outputs = [(op, self._first(op, active, leaves, margin)) for op in first]
     if "skip_connect" in present and self.stride == 2:
       outputs.append(
         ("skip_connect", ops.halve(active, leaves["skip_connect_halves"]))
@@ -249,12 +250,14 @@ class Fan:
     ]
     return found + normalise(2, seconds), moments
 
-  def _first(self, op: str, x: Array, leaves: Leaves) -> Array:
+  def _first(self, op: str, x: Array, leaves: Leaves, margin: int) -> Array:
     """An operator's first convolutions of [N, H, W, C]: [T', N, H', W', C]."""
     form = ops.CONVOLUTIONS[op]
     if isinstance(form, ops.Separable):
       window, point = leaves[f"{op}_dw1"], leaves[f"{op}_pw1"]
-      return ops.separable(x[None], window, point, self.stride, form.dilation)
+      return ops.separable(
+        x[None], window, point, self.stride, form.dilation, margin=margin
+      )
     if isinstance(form, ops.Plain):
       kernel = leaves[f"{op}_kernel"]
       t, k, _, c, d = kernel.shape

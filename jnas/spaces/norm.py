@@ -151,7 +151,7 @@ _affine = primitives.primitive(
   "affine",
   _affine_rule,
   lambda x, p: ((p.shape[1], *x.shape[1:]), x.dtype),
-  apart=False,
+  apart=lambda: False,
 )
 _sums = primitives.primitive(
   "affine_sums",

@@ -16,7 +16,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from jnas.spaces.depthwise import depthwise
+from jnas.spaces.depthwise import depthwise, reach
 from jnas.spaces.pointwise import pointwise
 
 Array = jax.Array
@@ -70,6 +70,13 @@ CONVOLUTIONS: dict[str, Separable | Factorized | Plain] = {
 }
 
 
+def margin(op: str) -> int:
+  """The padding that an operator's first depthwise convolution needs."""
+  form = CONVOLUTIONS[op]
+  depthwise = isinstance(form, Separable)
+  return reach(form.size, form.dilation) if depthwise else 0
+
+
 def fan_in_uniform(fan_in: int) -> jax.nn.initializers.Initializer:
   """An initializer drawing from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
@@ -105,6 +112,7 @@ def separable(
   stride: int = 1,
   dilation: int = 1,
   *,
+  margin: int = 0,
   dense: bool | None = None,
 ) -> Array:
   """The depthwise, then pointwise convolution of each edge.
@@ -115,6 +123,7 @@ def separable(
     point: [T, D, C], the pointwise kernels.
     stride: of both axes.
     dilation: of both axes.
+    margin: see `depthwise`.
     dense: whether each pair is one dense convolution. It costs k^2 C D
       multiplications a pixel instead of k^2 C + C D, and is right where those
       are cheap: default everywhere but on CPU.
@@ -125,7 +134,7 @@ def separable(
   if dense is None:
     dense = jax.default_backend() != "cpu"
   if not dense:
-    y = depthwise(x, window, stride, dilation)
+    y = depthwise(x, window, stride, dilation, margin)
     return pointwise(y, point)
   if x.shape[0] == 1:
     y = conv(x[0], merge(window, point), stride, dilation)

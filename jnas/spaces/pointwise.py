@@ -1,17 +1,18 @@
 """1 x 1 convolutions of T edges, as products of matrices.
 
-As in `depthwise`, one trilinear form sum k[t,d,c] x[t,n,h,w,c] g[t,n,h,w,d]
-has three partial derivatives, and the derivatives of each are the other two.
-They are primitives so that XLA on CPU keeps features in one layout: left to
-itself it copies them transposed for each gradient of a kernel.
+As in `depthwise`, everything is one trilinear form (`trilinear`),
+
+  F(x, k, g) = sum k[t,d,c] x[t,n,h,w,c] g[t,n,h,w,d].
+
+Its parts are primitives so that XLA on CPU keeps features in one layout: left
+to itself it copies them transposed for each gradient of a kernel.
 """
 
 import jax
 from jax import lax
-from jax.interpreters import ad
 import jax.numpy as jnp
 
-from jnas.spaces import primitives
+from jnas.spaces import trilinear
 
 Array = jax.Array
 
@@ -26,7 +27,7 @@ def pointwise(x: Array, kernel: Array) -> Array:
   Returns:
     [T, N, H, W, D] of the type of x.
   """
-  return _forward.bind(x, kernel)
+  return _form.forward.bind(x, kernel)
 
 
 def _matrices(x: Array) -> Array:
@@ -57,36 +58,19 @@ def _kernel_rule(x: Array, g: Array) -> Array:
   )
 
 
-_forward = primitives.primitive(
+_form = trilinear.form(
   "pointwise",
-  _forward_rule,
-  lambda x, k: ((*x.shape[:-1], k.shape[1]), x.dtype),
-)
-_back = primitives.primitive(
-  "pointwise_back",
-  _back_rule,
-  lambda g, k: ((*g.shape[:-1], k.shape[2]), g.dtype),
-)
-_kernel = primitives.primitive(
-  "pointwise_kernel",
-  _kernel_rule,
-  lambda x, g: (
-    (g.shape[0], g.shape[-1], x.shape[-1]),
-    jnp.promote_types(x.dtype, jnp.float32),
+  trilinear.Part(
+    _forward_rule, lambda x, k: ((*x.shape[:-1], k.shape[1]), x.dtype)
   ),
-)
-ad.defbilinear(
-  _forward,
-  lambda g, x, k: _back.bind(g, k),
-  lambda g, x, k: _kernel.bind(x, g),
-)
-ad.defbilinear(
-  _back,
-  lambda x, g, k: _forward.bind(x, k),
-  lambda x, g, k: _kernel.bind(x, g),
-)
-ad.defbilinear(
-  _kernel,
-  lambda k, x, g: _back.bind(g, k),
-  lambda k, x, g: _forward.bind(x, k),
+  trilinear.Part(
+    _back_rule, lambda g, k: ((*g.shape[:-1], k.shape[2]), g.dtype)
+  ),
+  trilinear.Part(
+    _kernel_rule,
+    lambda x, g: (
+      (g.shape[0], g.shape[-1], x.shape[-1]),
+      jnp.promote_types(x.dtype, jnp.float32),
+    ),
+  ),
 )

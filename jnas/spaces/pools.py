@@ -56,8 +56,13 @@ def max_pool(x: Array, stride: int = 1) -> Array:
 
 
 def _views(x: Array, out: Any, stride: int, fill: float) -> list[Array]:
-  seen = depthwise.views(x[None], 3, tuple(out), stride, fill=fill)
-  return [view[0] for view in seen]
+  padded = depthwise.padded(x[None], 1, x.shape[1:3], fill=fill)
+  return _seen(padded, out, stride)
+
+
+def _seen(x: Array, out: Any, stride: int = 1) -> list[Array]:
+  views = depthwise.views(x, 3, tuple(out), stride, margin=1)
+  return [view[0] for view in views]
 
 
 def _maximum_rule(x: Array, *, stride: int) -> Array:
@@ -95,7 +100,7 @@ def _scatter_rule(
     stride: of both axes.
   """
   share, mask = (
-    _views(depthwise.spread(z[None], stride)[0], size, 1, 0)
+    _seen(depthwise.padded(z[None], 1, size, stride), size)
     for z in (g / _count(mask, g.dtype), mask)
   )
   # What is first in a pixel's neighbourhood has the pixel last in its window.

@@ -11,6 +11,7 @@ most primitives are such calls.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 import inspect
 from typing import Any
 
@@ -28,8 +29,10 @@ def primitive(
   name: str,
   rule: Callable[..., Array],
   shape: Callable[..., tuple[tuple[int, ...], Any]],
+  before: Callable[..., tuple[Array, ...]] | None = None,
   *,
-  apart: bool = True,
+  apart: Callable[..., bool] = lambda **_: True,
+  skipped: bool = False,
 ) -> Primitive:
   """A primitive that computes `rule`, as yet without derivatives.
 
@@ -37,31 +40,52 @@ def primitive(
     name: as it appears in a jaxpr.
     rule: of arrays and static keywords; gives one array.
     shape: of the same with abstract arrays; gives shape and dtype.
-    apart: whether on CPU its loops are its own.
+    before: of the same; gives the arrays that `rule` takes in their place. It
+      is computed with what surrounds it, so once for all that need the same.
+    apart: of the static keywords: whether on CPU its loops are its own.
+    skipped: whether on CPU `rule` is not computed, and gives zeros, where a
+      scalar bool that may follow the arrays is false. It may follow those of
+      any primitive.
   """
   new = Primitive(name)
-  static = [
-    parameter.name
-    for parameter in inspect.signature(rule).parameters.values()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-  ]
+  parameters = inspect.signature(rule).parameters.values()
+  static = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+  arity = len(parameters) - len(static)
   # In a program the rule is traced once for each shape.
-  compiled = jax.jit(rule, static_argnames=static)
+  computed = jax.jit(rule, static_argnames=static)
+
+  def prepared(args: Sequence[Array], params: Any) -> Sequence[Array]:
+    args = args[:arity]
+    return before(*args, **params) if before else args
+
+  def whole(*args: Array, **params: Any) -> Array:
+    return computed(*prepared(args, params), **params)
 
   def call(*args: Array, **params: Any) -> Array:
-    with set_xla_metadata(inlineable="false"):
-      return compiled(*args, **params)
+    ready = prepared(args, params)
+
+    def alone() -> Array:
+      with set_xla_metadata(inlineable="false"):
+        return computed(*ready, **params)
+
+    if not apart(**params):
+      return computed(*ready, **params)
+    if not (skipped and args[arity:]):
+      return alone()
+    zeros = functools.partial(jnp.zeros, *shape(*args[:arity], **params))
+    return lax.cond(args[arity], alone, zeros)
+
+  compiled = jax.jit(whole, static_argnames=static)
 
   def abstract(*args: Any, **params: Any) -> jax.core.ShapedArray:
-    return jax.core.ShapedArray(*shape(*args, **params))
+    return jax.core.ShapedArray(*shape(*args[:arity], **params))
 
   new.def_impl(compiled)
   new.def_abstract_eval(abstract)
   mlir.register_lowering(new, mlir.lower_fun(compiled, multiple_results=False))
-  if apart:
-    mlir.register_lowering(
-      new, mlir.lower_fun(call, multiple_results=False), platform="cpu"
-    )
+  mlir.register_lowering(
+    new, mlir.lower_fun(call, multiple_results=False), platform="cpu"
+  )
   batching.primitive_batchers[new] = _one_by_one(new)
   return new
 
