@@ -13,9 +13,10 @@ import numpy as np
 from jnas.spaces import mixed
 from jnas.spaces.blocks import Preprocess
 from jnas.spaces.depthwise import strided
-from jnas.spaces.norm import BatchNorm
+from jnas.spaces.norm import BatchNorm, keep_sums
 from jnas.spaces.primitives import materialise
 from jnas.spaces.spec import Cell
+from jnas.spaces.stacks import add, take
 
 Array = jax.Array
 
@@ -340,19 +341,19 @@ class SearchCell(nn.Module):
     ends = np.asarray([self.cell.edges[e] for e in part.edges])
     sources = ends[:, 0] - (0 if strides else first)
     targets = ends[:, 1] - first
-    one = jax.checkpoint(one, prevent_cse=False)
+    one = jax.checkpoint(one, prevent_cse=False, policy=keep_sums)
 
-    def body(carry, turn):
-      (source, target), rest = turn
-      read = inputs if strides else carry
-      x = lax.dynamic_index_in_dim(read, source, keepdims=False)
+    def body(stacks, turn):
+      (read, written), ((source, target), rest) = stacks, turn
+      if strides:
+        x, read = take(read, source)
+      else:
+        x, written = take(written, source)
       y, moments = one(x, *rest)
-      y = materialise(y)
-      y = y + lax.dynamic_index_in_dim(carry, target, keepdims=False)
-      return lax.dynamic_update_index_in_dim(carry, y, target, 0), moments
+      return (read, add(written, target, materialise(y))), moments
 
     where = jnp.asarray(sources), jnp.asarray(targets)
-    carry, moments = lax.scan(body, carry, (where, each))
+    (_, carry), moments = lax.scan(body, (inputs, carry), (where, each))
     reached = {int(target) for target in ends[:, 1]}
     reached |= {i for i, s in enumerate(states) if s is not None}
     found = list(states[:first]) + mixed.unstack(carry)

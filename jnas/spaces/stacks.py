@@ -1,0 +1,131 @@
+"""Rows of a stack that a loop carries: to read one, and to add to one.
+
+The two maps are each other's transposes,
+
+  take: s -> (s_i, s)        add: (s, y) -> s + e_i y,
+
+so that the gradient of a loop which reads rows and adds to rows does the same
+to the stack of their gradients, in place. What JAX makes of an indexed read is
+a whole stack of zeros with one row in it, added to another whole stack.
+"""
+
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def take(stack: Array, i: Array) -> tuple[Array, Array]:
+  """Row i and the stack, which is to be used from here on in its place.
+
+  Args:
+    stack: [R, ...].
+    i: a row.
+  """
+  row, stack = _take.bind(stack, i)
+  return row, stack
+
+
+def add(stack: Array, i: Array, y: Array) -> Array:
+  """The stack with y added to row i.
+
+  Args:
+    stack: [R, ...].
+    i: a row.
+    y: like a row.
+  """
+  return _add.bind(stack, i, y)
+
+
+def _take_rule(stack: Array, i: Array) -> list[Array]:
+  return [lax.dynamic_index_in_dim(stack, i, keepdims=False), stack]
+
+
+def _add_rule(stack: Array, i: Array, y: Array) -> Array:
+  y = y + lax.dynamic_index_in_dim(stack, i, keepdims=False)
+  return lax.dynamic_update_index_in_dim(stack, y, i, 0)
+
+
+def _aval(x: Any, shape: tuple[int, ...]) -> jax.core.ShapedArray:
+  return jax.core.ShapedArray(shape, x.dtype)
+
+
+_take = Primitive("take_row")
+_take.multiple_results = True
+_take.def_abstract_eval(
+  lambda s, i: [_aval(s, s.shape[1:]), _aval(s, s.shape)]
+)
+_add = Primitive("add_row")
+_add.def_abstract_eval(lambda s, i, y: _aval(s, s.shape))
+for _primitive, _rule in ((_take, _take_rule), (_add, _add_rule)):
+  _primitive.def_impl(_rule)
+  mlir.register_lowering(
+    _primitive,
+    mlir.lower_fun(_rule, multiple_results=_primitive.multiple_results),
+  )
+
+
+def _mapped(rule: Any, zeros: Any) -> Any:
+  """The rule of `jax.vmap`; along the first axis."""
+
+  def batch(args: Any, axes: Any) -> Any:
+    return jax.vmap(rule, axes)(*args), zeros
+
+  return batch
+
+
+batching.primitive_batchers[_take] = _mapped(_take_rule, [0, 0])
+batching.primitive_batchers[_add] = _mapped(_add_rule, 0)
+
+
+def _take_jvp(primals: Any, tangents: Any) -> Any:
+  (stack, i), (moved, _) = primals, tangents
+  found = _take.bind(stack, i)
+  if _zero(moved):
+    return found, [ad.Zero.from_primal_value(y) for y in found]
+  return found, _take.bind(moved, i)
+
+
+def _add_jvp(primals: Any, tangents: Any) -> Any:
+  (stack, i, y), (moved, _, dy) = primals, tangents
+  found = _add.bind(stack, i, y)
+  if _zero(dy):
+    return found, moved
+  if _zero(moved):
+    moved = jnp.zeros_like(stack)
+  return found, _add.bind(moved, i, dy)
+
+
+def _take_transpose(cotangents: Any, stack: Any, i: Array) -> Any:
+  row, whole = cotangents
+  if _zero(row):
+    return whole, None
+  if _zero(whole):
+    whole = jnp.zeros(stack.aval.shape, stack.aval.dtype)
+  return _add.bind(whole, i, row), None
+
+
+def _add_transpose(cotangent: Any, stack: Any, i: Array, y: Any) -> Any:
+  if _zero(cotangent):
+    return None, None, None
+  row, whole = _take.bind(cotangent, i)
+  return (
+    whole if ad.is_undefined_primal(stack) else None,
+    None,
+    row if ad.is_undefined_primal(y) else None,
+  )
+
+
+def _zero(x: Any) -> bool:
+  return type(x) is ad.Zero
+
+
+ad.primitive_jvps[_take] = _take_jvp
+ad.primitive_jvps[_add] = _add_jvp
+ad.primitive_transposes[_take] = _take_transpose
+ad.primitive_transposes[_add] = _add_transpose
