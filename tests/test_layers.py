@@ -18,6 +18,7 @@ MATHEMATICS = {
   "genotype",
   "relax",
   "solve",
+  "wanted",
   "hypergrad",
   "spaces",
   "algorithms",
@@ -33,8 +34,9 @@ LAYERS = {
   "config": {"fields", "conflicts"},
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
-  "hypergrad": {"solve"},
-  "spaces": {"genotype"},
+  "wanted": set(),  # what hypergrad tells spaces it can do without
+  "hypergrad": {"solve", "wanted"},
+  "spaces": {"genotype", "wanted"},
   "data": set(),
   "runtime": set(),
   "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},

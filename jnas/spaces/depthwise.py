@@ -18,6 +18,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from jnas import wanted
 from jnas.spaces import primitives, trilinear
 
 Array = jax.Array
@@ -34,7 +35,8 @@ def depthwise(
 
   Args:
     x: [T, N, H, W, C], or [1, N, H, W, C] where all edges read the same.
-    kernel: [T, k, k, C], k odd, of the type of x or better.
+    kernel: [T, k, k, C], k odd, of the type of x or better. One of more than a
+      pixel is taken for a parameter (`jnas.wanted`).
     stride: of both axes.
     dilation: of both axes.
     margin: pixels of padding, where that is more than the window needs.
@@ -44,9 +46,12 @@ def depthwise(
     [T, N, ceil(H / stride), ceil(W / stride), C] of the type of x.
   """
   size = kernel.shape[1]
+  # A factor for each channel need not be a parameter.
+  flags = wanted.flags() if size > 1 else ()
   return _form.forward.bind(
     x,
     kernel,
+    *flags,
     shape=x.shape,
     size=size,
     stride=stride,

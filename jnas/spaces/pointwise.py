@@ -12,6 +12,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from jnas import wanted
 from jnas.spaces import trilinear
 
 Array = jax.Array
@@ -22,12 +23,12 @@ def pointwise(x: Array, kernel: Array) -> Array:
 
   Args:
     x: [T, N, H, W, C].
-    kernel: [T, D, C].
+    kernel: [T, D, C], a parameter (`jnas.wanted`).
 
   Returns:
     [T, N, H, W, D] of the type of x.
   """
-  return _form.forward.bind(x, kernel)
+  return _form.forward.bind(x, kernel, *wanted.flags())
 
 
 def _matrices(x: Array) -> Array:

@@ -1,0 +1,35 @@
+"""Gradients of parameters that are left out while a program runs.
+
+A loop whose rounds need different parts of one derivative is one program and
+computes all of them in each round. What is traced `within` a flag computes the
+gradients of convolutions' kernels, the dearest part, only where the flag is
+true; elsewhere they are zeros or, on accelerators, computed all the same.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import contextvars
+
+import jax
+
+Array = jax.Array
+_FLAG = contextvars.ContextVar("parameters_wanted", default=())
+
+
+@contextlib.contextmanager
+def within(flag: Array) -> Iterator[None]:
+  """What is traced here may leave out kernels' gradients where not `flag`.
+
+  Args:
+    flag: a scalar, bool.
+  """
+  token = _FLAG.set((flag,))
+  try:
+    yield
+  finally:
+    _FLAG.reset(token)
+
+
+def flags() -> tuple[Array, ...]:
+  """The innermost flag, or nothing: all gradients are wanted."""
+  return _FLAG.get()
