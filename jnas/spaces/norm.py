@@ -146,10 +146,16 @@ def _affine_rule(x: Array, p: Array) -> Array:
   return (a * x + b).astype(x.dtype)
 
 
-def _sums_rule(x: Array, g: Array) -> Array:
+def _sums_rule(x: Array, g: Array, total: Array) -> Array:
   kind = jnp.promote_types(x.dtype, jnp.float32)
   x, g = x.astype(kind), g.astype(kind)
-  return jnp.stack([(x * g).sum((1, 2, 3)), g.sum((1, 2, 3))])
+  return jnp.stack([(x * g).sum((1, 2, 3)), total])
+
+
+def _with_total(x: Array, g: Array) -> tuple[Array, Array, Array]:
+  """The sum of g is one for all normalisations whose outputs are added."""
+  kind = jnp.promote_types(x.dtype, jnp.float32)
+  return x, g, g.astype(kind).sum((1, 2, 3))
 
 
 _affine = primitives.primitive(
@@ -164,10 +170,11 @@ _sums = primitives.primitive(
   lambda x, g: (
     (2, g.shape[0], g.shape[4]), jnp.promote_types(x.dtype, jnp.float32)
   ),
+  before=_with_total,
 )
 _moments = primitives.primitive(
   "moments",
-  lambda x: _sums_rule(x, x),
+  lambda x: _sums_rule(*_with_total(x, x)),
   lambda x: (
     (2, x.shape[0], x.shape[4]), jnp.promote_types(x.dtype, jnp.float32)
   ),

@@ -281,7 +281,9 @@ class SharedCell(nn.Module):
       outputs, moments = checkpointed(x, leaves, table)
       return total + outputs, (x if inner else None, moments | now)
 
-    checkpointed = jax.checkpoint(features, prevent_cse=False)
+    checkpointed = jax.checkpoint(
+      features, prevent_cse=False, policy=norm.keep_sums
+    )
     if inner:
       known, given = [sums[j] for j in targets], None
     else:
