@@ -7,8 +7,10 @@
 Prints a row for each combination of the options, and ratios to the same search
 step in plain PyTorch (`pip install 'jnas[bench]'`; without it there are no
 ratios), on the same machine in the same run: every program has a process of
-its own, all are built first, and then they take turns, a few steps each.
-Memory is the peak of the whole process, libraries included.
+its own, all are built first, and then they take turns, a few steps each. With
+`--against CHECKOUT` the same programs of another checkout of this repository
+take turns with them: the way to see whether a change is faster. Memory is the
+peak of the whole process, libraries included.
 """
 
 import argparse
@@ -39,6 +41,7 @@ class Program:
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
+      cwd=variant.get("checkout"),
     )
     self.about = self._read()
     self.seconds: list[float] = []
@@ -106,6 +109,8 @@ def variants(options: argparse.Namespace) -> list[dict[str, Any]]:
             steps_per_dispatch=options.steps_per_dispatch,
           )
         )
+        if options.against:
+          chosen.append(chosen[-1] | dict(checkout=str(options.against)))
   return chosen
 
 
@@ -115,6 +120,7 @@ def label(row: dict[str, Any]) -> str:
     name = f"torch {row['layout']}{' compiled' if row['compiled'] else ''}"
   else:
     name = f"jnas {row['kind']}{' remat' if row['remat'] else ''}"
+    name += " against" if "checkout" in row else ""
   size = f"{row['space']} C{row['width']} L{row['cells']} N{row['batch']}"
   return f"{size} {row['dtype']}", name
 
@@ -122,7 +128,7 @@ def label(row: dict[str, Any]) -> str:
 def table(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> str:
   """The rows as text, with ratios to the first PyTorch row of their size."""
   head = (
-    f"{'size':28}{'program':26}{'trace':>7}{'compile':>8}{'lines':>8}"
+    f"{'size':28}{'program':34}{'trace':>7}{'compile':>8}{'lines':>8}"
     f"{'step s':>8}{'spread':>15}{'img/s':>7}{'temp MB':>8}{'peak MB':>8}"
     f"{'GF/s':>6}{'of max':>7}{'GB/s':>6}{'of max':>7}{'time':>6}{'mem':>6}"
   )
@@ -140,7 +146,7 @@ def table(rows: list[dict[str, Any]], ceilings: dict[str, float]) -> str:
     moved = row.get("gbyte", 0) / row["step_s"]
     spread = f"{row['fastest_s']:.3f}-{row['slowest_s']:.3f}"
     lines.append(
-      f"{size:28}{name:26}{row.get('trace_s', 0):7.1f}"
+      f"{size:28}{name:34}{row.get('trace_s', 0):7.1f}"
       f"{row.get('compile_s', 0):8.1f}{row.get('lines', 0):8d}"
       f"{row['step_s']:8.3f}{spread:>15}{row['images_per_s']:7.0f}"
       f"{row.get('temporaries_mb', 0):8.0f}{row['peak_mb']:8.0f}"
@@ -173,8 +179,11 @@ def main() -> None:
   add("--steps_per_dispatch", type=int, default=1)
   add("--rounds", type=int, default=3)
   add("--steps", type=int, default=2, help="of each program in a round")
+  add("--against", type=pathlib.Path, help="another checkout to compare with")
   add("--out", type=pathlib.Path, help="also write JSON here")
   options = parser.parse_args()
+  if options.against and not (options.against / "benchmarks").is_dir():
+    parser.error(f"--against: {options.against} is no checkout of jnas")
 
   ceiling = Program({"library": "ceilings", "dtype": options.dtype[0]})
   ceilings = ceiling.about

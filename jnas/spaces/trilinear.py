@@ -60,26 +60,14 @@ def form(name: str, forward: Part, back: Part, kernel: Part) -> Form:
     _primitive(f"{name}_kernel", kernel, skipped=True),
   )
   f, b, k = (part.bind for part in parts)
-  _differentiate(
-    parts.forward,
-    forward,
-    lambda g, kernel, *flag, **p: b(g, kernel, *flag, **p),
-    lambda x, g, *flag, **p: k(x, g, *flag, **p),
-  )
-  _differentiate(
-    parts.back,
-    back,
-    lambda x, kernel, *flag, **p: f(x, kernel, *flag, **p),
-    lambda g, x, *flag, **p: k(x, g, *flag, **p),
-  )
-  _differentiate(
-    parts.kernel,
-    kernel,
-    lambda kernel, g, *flag, **p: b(g, kernel, *flag, **p),
-    lambda x, kernel, *flag, **p: f(x, kernel, *flag, **p),
-    skipped=True,
-  )
+  _differentiate(parts.forward, forward, b, k)
+  _differentiate(parts.back, back, f, _swapped(k))
+  _differentiate(parts.kernel, kernel, _swapped(b), f, skipped=True)
   return parts
+
+
+def _swapped(product: Product) -> Product:
+  return lambda a, b, *flag, **params: product(b, a, *flag, **params)
 
 
 def _primitive(name: str, part: Part, *, skipped: bool = False) -> Primitive:
