@@ -3,7 +3,9 @@
 A loop whose rounds need different parts of one derivative is one program and
 computes all of them in each round. What is traced `within` a flag computes the
 gradients of convolutions' kernels, the dearest part, only where the flag is
-true; elsewhere they are zeros or, on accelerators, computed all the same.
+true; elsewhere they are zeros or, on accelerators, computed all the same. So
+nothing else that is differentiated there may reach a kernel: architecture
+parameters enter through factors and normalisations, which are never left out.
 """
 
 from collections.abc import Iterator
