@@ -158,13 +158,13 @@ def amended(
     mixed = mixed_product(train, w, alpha, u, mean)
     return _total(loss, first, jax.tree.map(lambda x: -eta * x, mixed))
 
-  def products(u: Tree, first: Array) -> tuple[Tree, Tree]:
-    """H u, which only the first round needs whole, and A u."""
+  def products(u: Tree, whole: Array) -> tuple[Tree, Tree]:
+    """H u, without the gradients of kernels where not `whole`, and A u."""
 
     def gradient(w):
       return jax.grad(train, (0, 1))(w, alpha)
 
-    with wanted.within(first):
+    with wanted.within(whole):
       return mean(jax.jvp(gradient, (w,), (u,))[1])
 
   _, mixed = lax.scan(products, v, jnp.asarray([True, False]))

@@ -28,8 +28,9 @@ def looped(read, write):
   return program
 
 
+INDEXING = (lambda s, i: (s[i], s)), (lambda s, i, y: s.at[i].add(y))
 OURS = looped(stacks.take, stacks.add)
-PLAIN = looped(lambda s, i: (s[i], s), lambda s, i, y: s.at[i].add(y))
+PLAIN = looped(*INDEXING)
 
 
 def test_a_loop_and_its_derivatives_to_second_order(x64):
@@ -50,10 +51,7 @@ def test_gradients_by_one_of_the_two(number, x64):
   args = normal(4, 3), normal(3, seed=1)
   got, exact = (
     jax.grad(once(*both), number)(*args)
-    for both in (
-      (stacks.take, stacks.add),
-      (lambda s, i: (s[i], s), lambda s, i, y: s.at[i].add(y)),
-    )
+    for both in ((stacks.take, stacks.add), INDEXING)
   )
   np.testing.assert_allclose(got, exact, rtol=1e-13)
 

@@ -90,6 +90,11 @@ def primitive(
   return new
 
 
+def is_zero(tangent: Any) -> bool:
+  """Whether a tangent or cotangent stands for zeros that nobody made."""
+  return type(tangent) is ad.Zero
+
+
 def _one_by_one(primitive: Primitive) -> Callable[..., tuple[Array, int]]:
   """The rule of `jax.vmap`: a loop, since nothing in a search maps these."""
 

@@ -17,6 +17,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 import jax.numpy as jnp
 
+from jnas.spaces.primitives import is_zero
+
 Array = jax.Array
 
 
@@ -70,11 +72,11 @@ for _primitive, _rule in ((_take, _take_rule), (_add, _add_rule)):
   )
 
 
-def _mapped(rule: Any, zeros: Any) -> Any:
-  """The rule of `jax.vmap`; along the first axis."""
+def _mapped(rule: Any, out_axes: Any) -> Any:
+  """The rule of `jax.vmap`."""
 
   def batch(args: Any, axes: Any) -> Any:
-    return jax.vmap(rule, axes)(*args), zeros
+    return jax.vmap(rule, axes)(*args), out_axes
 
   return batch
 
@@ -86,7 +88,7 @@ batching.primitive_batchers[_add] = _mapped(_add_rule, 0)
 def _take_jvp(primals: Any, tangents: Any) -> Any:
   (stack, i), (moved, _) = primals, tangents
   found = _take.bind(stack, i)
-  if _zero(moved):
+  if is_zero(moved):
     return found, [ad.Zero.from_primal_value(y) for y in found]
   return found, _take.bind(moved, i)
 
@@ -94,24 +96,24 @@ def _take_jvp(primals: Any, tangents: Any) -> Any:
 def _add_jvp(primals: Any, tangents: Any) -> Any:
   (stack, i, y), (moved, _, dy) = primals, tangents
   found = _add.bind(stack, i, y)
-  if _zero(dy):
+  if is_zero(dy):
     return found, moved
-  if _zero(moved):
+  if is_zero(moved):
     moved = jnp.zeros_like(stack)
   return found, _add.bind(moved, i, dy)
 
 
 def _take_transpose(cotangents: Any, stack: Any, i: Array) -> Any:
   row, whole = cotangents
-  if _zero(row):
+  if is_zero(row):
     return whole, None
-  if _zero(whole):
+  if is_zero(whole):
     whole = jnp.zeros(stack.aval.shape, stack.aval.dtype)
   return _add.bind(whole, i, row), None
 
 
 def _add_transpose(cotangent: Any, stack: Any, i: Array, y: Any) -> Any:
-  if _zero(cotangent):
+  if is_zero(cotangent):
     return None, None, None
   row, whole = _take.bind(cotangent, i)
   return (
@@ -119,10 +121,6 @@ def _add_transpose(cotangent: Any, stack: Any, i: Array, y: Any) -> Any:
     None,
     row if ad.is_undefined_primal(y) else None,
   )
-
-
-def _zero(x: Any) -> bool:
-  return type(x) is ad.Zero
 
 
 ad.primitive_jvps[_take] = _take_jvp

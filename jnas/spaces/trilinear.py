@@ -19,6 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from jnas.spaces import primitives
+from jnas.spaces.primitives import is_zero
 
 Array = jax.Array
 Product = Callable[..., Array]
@@ -124,8 +125,8 @@ def _differentiate(
 
   def along(a, b, da, db, flag, params):
     """F(da, b) + F(a, db), or None where neither is there."""
-    left = _there(da) and _there(b)
-    right = _there(a) and _there(db)
+    left = not (is_zero(da) or is_zero(b))
+    right = not (is_zero(a) or is_zero(db))
     if left and right:
       return both.bind(a, b, da, db, *flag, **params)
     if left:
@@ -168,7 +169,3 @@ def _differentiate(
   ad.primitive_jvps[both] = both_jvp
   ad.primitive_transposes[primitive] = transpose
   ad.primitive_transposes[both] = both_transpose
-
-
-def _there(x: Any) -> bool:
-  return type(x) is not ad.Zero
