@@ -56,7 +56,8 @@ def _bodies(eqn: Any) -> list[Any]:
 
 
 def _one(eqn: Any) -> Operations:
-  name = eqn.primitive.name
+  # A derivative in both arguments is two products (`spaces/trilinear.py`).
+  name, along, _ = eqn.primitive.name.partition("_along")
   ins = [v.aval for v in eqn.invars if hasattr(v.aval, "shape")]
   outs = [v.aval for v in eqn.outvars]
   size = sum(_size(a) for a in outs)
@@ -70,7 +71,7 @@ def _one(eqn: Any) -> Operations:
     edges = ins[1].shape[0] / outs[0].shape[0]
     flop = 2 * size * edges * ins[1].shape[1] ** 2
   elif name == "depthwise_kernel":
-    flop = 2 * _size(ins[1]) * eqn.params["size"] ** 2
+    flop = 2 * _size(ins[1]) * eqn.params["geometry"].size ** 2
   elif name in ("pointwise", "pointwise_back", "pointwise_kernel"):
     # Of [T, M, C], [T, D, C] and [T, M, D]: T M C D is the root of the product
     # of their sizes over T.
@@ -82,6 +83,7 @@ def _one(eqn: Any) -> Operations:
     flop = 9 * size
   else:
     return Operations(size, 0)
+  flop *= 2 if along else 1
   return Operations(flop, sum(_size(a) * a.dtype.itemsize for a in ins + outs))
 
 

@@ -27,6 +27,25 @@ def test_convolutions_and_what_carries_their_gradients():
   assert flop(depthwise, shared, kernel) == 2 * PIXELS * 5 * 9
 
 
+def test_a_derivative_in_both_arguments_is_two_products():
+  kernel, point = jnp.zeros((3, 3, 3, 5)), jnp.zeros((3, 7, 5))
+
+  def derivative(f):
+    return lambda *args: jax.jvp(f, args, args)
+
+  once = flop(depthwise, X, kernel)
+  assert flop(derivative(depthwise), X, kernel) == 3 * once
+  once = flop(pointwise, X, point)
+  assert flop(derivative(pointwise), X, point) == 3 * once
+
+  def gradient(x, k):
+    return jax.grad(lambda x, k: (depthwise(x, k) ** 2).sum(), (0, 1))(x, k)
+
+  # Forward, back and for the kernel, and as many along in both arguments.
+  twice = flop(derivative(gradient), X, kernel)
+  assert twice >= 3 * 3 * 2 * PIXELS * 5 * 9
+
+
 def test_products_and_dense_convolutions():
   a, b = jnp.zeros((4, 6)), jnp.zeros((6, 8))
   assert flop(jnp.dot, a, b) == 2 * 4 * 6 * 8

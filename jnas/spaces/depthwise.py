@@ -12,7 +12,7 @@ A window of one pixel makes them the product with a factor for each channel.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -22,6 +22,34 @@ from jnas import wanted
 from jnas.spaces import primitives, trilinear
 
 Array = jax.Array
+
+
+class Geometry(NamedTuple):
+  """What is static in a convolution.
+
+  Attributes:
+    shape: of the features, [T or 1, N, H, W, C].
+    size: k of the window, odd.
+    stride: of both axes.
+    dilation: of both axes.
+    margin: of the padding.
+  """
+
+  shape: tuple[int, ...]
+  size: int
+  stride: int = 1
+  dilation: int = 1
+  margin: int = 0
+
+  @property
+  def image(self) -> tuple[int, ...]:
+    """H and W of the features."""
+    return self.shape[2:4]
+
+  @property
+  def reach(self) -> int:
+    """Pixels from the middle of the window to its border."""
+    return reach(self.size, self.dilation)
 
 
 def depthwise(
@@ -48,16 +76,9 @@ def depthwise(
   size = kernel.shape[1]
   # A factor for each channel need not be a parameter.
   flags = wanted.flags() if size > 1 else ()
-  return _form.forward.bind(
-    x,
-    kernel,
-    *flags,
-    shape=x.shape,
-    size=size,
-    stride=stride,
-    dilation=dilation,
-    margin=max(margin, reach(size, dilation)) if size > 1 else 0,
-  )
+  margin = max(margin, reach(size, dilation)) if size > 1 else 0
+  geometry = Geometry(x.shape, size, stride, dilation, margin)
+  return _form.forward.bind(x, kernel, *flags, geometry=geometry)
 
 
 def products(x: Array, g: Array) -> Array:
@@ -67,10 +88,7 @@ def products(x: Array, g: Array) -> Array:
     x: [T, N, H, W, C] or [1, N, H, W, C].
     g: [T, N, H, W, C].
   """
-  found = _form.kernel.bind(
-    x, g, shape=x.shape, size=1, stride=1, dilation=1, margin=0
-  )
-  return found[:, 0, 0]
+  return _form.kernel.bind(x, g, geometry=Geometry(x.shape, 1))[:, 0, 0]
 
 
 def reach(size: int, dilation: int = 1) -> int:
@@ -159,53 +177,30 @@ def _weighted(seen: list[Array], kernel: Array) -> Array:
   return sum(terms[1:], start=terms[0]).astype(seen[0].dtype)
 
 
-def _forward_rule(
-  x: Array,
-  kernel: Array,
-  *,
-  shape: tuple[int, ...],
-  size: int,
-  stride: int,
-  dilation: int,
-  margin: int,
-) -> Array:
-  out = strided(shape[2:4], stride)
+def _forward_rule(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
+  _, size, stride, dilation, margin = geometry
+  out = strided(geometry.image, stride)
   seen = views(x, size, out, stride, dilation, margin=margin)
   return _weighted(seen, kernel)
 
 
-def _back_rule(
-  g: Array,
-  kernel: Array,
-  *,
-  shape: tuple[int, ...],
-  size: int,
-  stride: int,
-  dilation: int,
-  margin: int,
-) -> Array:
-  del stride, margin
+def _back_rule(g: Array, kernel: Array, *, geometry: Geometry) -> Array:
   seen = views(
-    g, size, shape[2:4], 1, dilation, margin=reach(size, dilation)
+    g,
+    geometry.size,
+    geometry.image,
+    dilation=geometry.dilation,
+    margin=geometry.reach,
   )
   y = _weighted(seen[::-1], kernel)
-  if shape[0] < y.shape[0]:
+  if geometry.shape[0] < y.shape[0]:
     # Written out: a reduction over T would keep the loop from vectorising.
     y = sum(y[t : t + 1] for t in range(y.shape[0]))
   return y
 
 
-def _kernel_rule(
-  x: Array,
-  g: Array,
-  *,
-  shape: tuple[int, ...],
-  size: int,
-  stride: int,
-  dilation: int,
-  margin: int,
-) -> Array:
-  del shape
+def _kernel_rule(x: Array, g: Array, *, geometry: Geometry) -> Array:
+  _, size, stride, dilation, margin = geometry
   seen = views(x, size, g.shape[2:4], stride, dilation, margin=margin)
   kind = jnp.promote_types(x.dtype, jnp.float32)
   g = g.astype(kind)
@@ -213,37 +208,35 @@ def _kernel_rule(
   return jnp.stack(sums, 1).reshape(g.shape[0], size, size, g.shape[4])
 
 
-def _features_padded(x: Array, other: Array, *, shape, margin, **_):
-  return padded(x, margin, shape[2:4]), other
+def _features_padded(x: Array, other: Array, *, geometry: Geometry):
+  return padded(x, geometry.margin, geometry.image), other
 
 
-def _gradients_padded(
-  g: Array, kernel: Array, *, shape, size, stride, dilation, **_
-):
+def _gradients_padded(g: Array, kernel: Array, *, geometry: Geometry):
   # Each is read by one convolution alone: no wider than that needs it.
-  return padded(g, reach(size, dilation), shape[2:4], stride), kernel
+  return padded(g, geometry.reach, geometry.image, geometry.stride), kernel
 
 
-def _forward_shape(x: Any, kernel: Any, *, shape, stride: int, **_: Any):
-  out = strided(shape[2:4], stride)
+def _forward_shape(x: Any, kernel: Any, *, geometry: Geometry):
+  out = strided(geometry.image, geometry.stride)
+  shape = geometry.shape
   return (kernel.shape[0], shape[1], *out, shape[4]), x.dtype
 
 
-def _back_shape(g: Any, kernel: Any, *, shape: tuple[int, ...], **_: Any):
+def _back_shape(g: Any, kernel: Any, *, geometry: Geometry):
   del kernel
-  return shape, g.dtype
+  return geometry.shape, g.dtype
 
 
-def _kernel_shape(x: Any, g: Any, *, size: int, **_: Any):
+def _kernel_shape(x: Any, g: Any, *, geometry: Geometry):
   kind = jnp.promote_types(x.dtype, jnp.float32)
+  size = geometry.size
   return (g.shape[0], size, size, g.shape[4]), kind
 
 
-
-
-def _has_window(*, size: int, **_: Any) -> bool:
+def _has_window(*, geometry: Geometry) -> bool:
   """Whether it is more than a factor, which costs nothing in others' loops."""
-  return size > 1
+  return geometry.size > 1
 
 
 _form = trilinear.form(
