@@ -222,8 +222,9 @@ def _problems(config: ml_collections.ConfigDict) -> list[str]:
       for name in names.split()
       if name in sound and not accepts(sound[name])
     ]
-  problems += _duration_problems(sound)
-  return problems + ([] if wrong else _cross_problems(sound))
+  lengths, unread = _durations(sound)
+  problems += unread + _duration_problems(sound, lengths)
+  return problems + ([] if wrong else _cross_problems(sound, lengths))
 
 
 def _same_kind(value: Any, like: Any) -> bool:
@@ -233,21 +234,32 @@ def _same_kind(value: Any, like: Any) -> bool:
   return type(value) is type(like)
 
 
-def _duration_problems(flat: dict[str, Any]) -> list[str]:
-  problems, parsed = [], {}
+def _durations(
+  flat: dict[str, Any],
+) -> tuple[dict[str, tuple[float, str]], list[str]]:
+  """Number and unit of each duration that is one; problems of the others."""
+  lengths, problems = {}, []
   for name in (name for name in DURATIONS if name in flat):
     try:
-      parsed[name] = _parse_duration(flat[name])
+      lengths[name] = _parse_duration(flat[name])
     except ValueError as error:
       problems.append(f"{name}: {error}")
-      continue
-    if not parsed[name][0] and name in POSITIVE_DURATIONS:
-      problems.append(f"{name}: must be longer than 0, got {flat[name]!r}")
-  number, unit = parsed.get("train.length", (math.inf, ""))
+  return lengths, problems
+
+
+def _duration_problems(
+  flat: dict[str, Any], lengths: dict[str, tuple[float, str]]
+) -> list[str]:
+  problems = [
+    f"{name}: must be longer than 0, got {flat[name]!r}"
+    for name in POSITIVE_DURATIONS
+    if name in lengths and not lengths[name][0]
+  ]
+  number, unit = lengths.get("train.length", (math.inf, ""))
   if unit == "%":
     problems.append("train.length: must be in epochs or steps, not in %")
   for name in ("algo.warmup", "weights.warmup"):
-    amount, its_unit = parsed.get(name, (0, ""))
+    amount, its_unit = lengths.get(name, (0, ""))
     limit = {unit: number, "%": 100}.get(its_unit, math.inf)
     if amount and amount >= limit:
       problems.append(
@@ -257,7 +269,9 @@ def _duration_problems(flat: dict[str, Any]) -> list[str]:
   return problems
 
 
-def _cross_problems(flat: dict[str, Any]) -> list[str]:
+def _cross_problems(
+  flat: dict[str, Any], lengths: dict[str, tuple[float, str]]
+) -> list[str]:
   problems = []
   if 0 < flat["weights.lr"] < flat["weights.lr_end"]:
     problems.append(
@@ -272,7 +286,10 @@ def _cross_problems(flat: dict[str, Any]) -> list[str]:
       f"amended, not for {hypergrad}; use exact"
     )
   if flat["task"] == "search":
-    problems += conflicts.problems(flat)
+    problems += conflicts.search_problems(flat)
+  if flat["task"] == "random_pruning":
+    trial, _ = lengths.get("gold.trial", (0, ""))
+    problems += conflicts.random_pruning_problems(flat, bool(trial))
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(
       "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "

@@ -1,4 +1,4 @@
-"""What fields of a search do not go together.
+"""What fields of a task do not go together.
 
 Everything here takes a configuration as dotted name -> value, each value
 possible on its own, and gives what is to be told of it.
@@ -11,7 +11,7 @@ Fields = Mapping[str, Any]
 _WITH_NONE = ("s1", "s3", "nas_bench_201")  # spaces that have `none`
 
 
-def problems(flat: Fields) -> list[str]:
+def search_problems(flat: Fields) -> list[str]:
   """All conflicts of a configuration of task "search"."""
   return (
     _space_problems(flat)
@@ -192,5 +192,32 @@ def _pruning_problems(flat: Fields) -> list[str]:
     found.append(
       f"gold.xi_min: must not exceed gold.xi_max ({flat['gold.xi_max']}), got "
       f"{flat['gold.xi_min']}"
+    )
+  return found
+
+
+def random_pruning_problems(flat: Fields, trained: bool) -> list[str]:
+  """All conflicts of a configuration of task "random_pruning".
+
+  Args:
+    flat: the configuration.
+    trained: whether the networks that are drawn are trained.
+  """
+  found = []
+  if flat["space.name"] not in ("s2", "s1_7", "s1_12"):
+    found.append(
+      "space.name: operators without none are pruned; expected s2, s1_7 or "
+      f"s1_12, got {flat['space.name']}"
+    )
+  own = not flat["space.shared"] and flat["space.edges"] == "all"
+  if flat["space.cells"] < 3 or not own:
+    found.append(
+      "space: expected 3 cells or more that are each their own (space.shared "
+      "false) and have all edges"
+    )
+  if trained and flat["data.share"] == 1:
+    found.append(
+      "data.share: 1 leaves no images to choose the best network by; set it "
+      "below 1, or gold.trial to '0 epochs'"
     )
   return found

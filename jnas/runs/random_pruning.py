@@ -44,11 +44,10 @@ def run(
     workdir: where everything is written.
 
   Raises:
-    ValueError: the configuration or the data do not fit, the directory belongs
-      to another run, or no network meets the budget.
+    ValueError: the data do not fit, the directory belongs to another run, or
+      no network meets the budget.
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped a training.
   """
-  trial = _check(config)
   workdir_lib.check(config, workdir)
   data = build.load(config)
   primary = jax.process_index() == 0
@@ -62,7 +61,7 @@ def run(
       "flops": _spread([one["flops"] for one in found]),
       "params": _spread([one["params"] for one in found]),
     }
-    if trial:
+    if config_lib.duration(config.gold.trial, 1, 100):
       scores = [
         _trial(config, data, one["text"], workdir / f"network{k:02d}")
         for k, one in enumerate(found)
@@ -84,31 +83,6 @@ def run(
     spread = "" if sd is None else f" ± {sd:.3f}"
     print(f"{len(found)} networks: {mean:.3f}{spread} M {unit}")
   return result
-
-
-def _check(config: ml_collections.ConfigDict) -> int:
-  """Returns whether networks are trained; raises ValueError."""
-  problems, space = [], config.space
-  if space.name not in ("s2", "s1_7", "s1_12"):
-    problems.append(
-      "space.name: operators without none are pruned; expected s2, s1_7 or "
-      f"s1_12, got {space.name}"
-    )
-  if space.cells < 3 or space.shared or space.edges != "all":
-    problems.append(
-      "space: expected 3 cells or more that are each their own (space.shared "
-      "false) and have all edges"
-    )
-  trial = config_lib.duration(config.gold.trial, 1, 100)
-  if trial and config.data.share == 1:
-    problems.append(
-      "data.share: 1 leaves no images to choose the best network by; set it "
-      "below 1, or gold.trial to '0 epochs'"
-    )
-  if problems:
-    lines = "".join(f"\n  - {problem}" for problem in problems)
-    raise ValueError(f"random pruning cannot run:{lines}")
-  return trial
 
 
 def _spread(values: list[float]) -> dict[str, float | None]:
