@@ -18,7 +18,7 @@ from made_up_runs import (
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.runs import records, report
+from jnas.runs import page, records, report
 
 
 class Page(HTMLParser):
@@ -51,7 +51,15 @@ class Page(HTMLParser):
       assert self.stack.pop() == tag
 
   def handle_data(self, data):
-    self.text += data
+    self.text += data.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_values_of_a_table_break_before_spreads_and_between_parts():
+  value = "1 min 2 s ± 3 s: 4 of 5, 6 %"
+  table = page.columns(["", "a"], [["x y", value]])
+  assert Page(table).text == f"ax y{value}"
+  kept = "1_min_2_s ±_3_s: 4_of_5, 6_%".replace("_", "\N{NO-BREAK SPACE}")
+  assert f"<td>{kept}</td>" in table
 
 
 def page_of(*dirs, out=None):

@@ -6,7 +6,10 @@ follows the light or dark mode of the system, and fits a phone.
 
 from collections.abc import Iterable, Sequence
 from html import escape
+import re
 from urllib.parse import quote
+
+_SPACE = re.compile(r"(?<![,:]) (?!±)")  # within a value
 
 # Readable on white and on near-black.
 _PALETTE = (
@@ -86,8 +89,9 @@ tr:last-child > * { border-bottom: 0; }
 th { font-weight: 400; color: var(--muted); }
 a { color: var(--accent); text-underline-offset: 2px; }
 .facts th { width: 34%; }
-.runs th, .runs td { overflow-wrap: normal; vertical-align: bottom; }
-.runs td { white-space: nowrap; }
+.runs th, .runs td { overflow-wrap: normal; padding-right: 10px; }
+.runs th { vertical-align: bottom; }
+.runs td:first-child { white-space: nowrap; }
 .grid .runs * { padding-right: 9px; }
 .runs + p, figure + p { margin-top: 12px; font-size: .875rem; }
 summary { cursor: pointer; font-weight: 600; font-size: .875rem; }
@@ -203,12 +207,16 @@ def columns(
   rows: Sequence[Sequence[str]],
   before: Sequence[str] | None = None,
 ) -> str:
-  """Returns a table with heads; `before` is HTML in front of each row."""
+  """Returns a table with heads; `before` is HTML in front of each row.
+
+  Where there is little room, values break before a spread and between parts.
+  """
   head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
   body = ""
   for row, first in zip(rows, before or [""] * len(rows), strict=True):
-    cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-    body += f"<tr><td>{first}{escape(row[0])}</td>{cells}</tr>"
+    name, *cells = (escape(_SPACE.sub("\N{NO-BREAK SPACE}", c)) for c in row)
+    cells = "".join(f"<td>{cell}</td>" for cell in cells)
+    body += f"<tr><td>{first}{name}</td>{cells}</tr>"
   return (
     f'<table class="runs"><thead><tr>{head}</tr></thead>'
     f"<tbody>{body}</tbody></table>"
