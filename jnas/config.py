@@ -19,6 +19,7 @@ import ml_collections
 from jnas import conflicts
 from jnas.fields import CHOICES, DURATIONS, POSITIVE_DURATIONS, RANGES, base
 
+_Lengths = Mapping[str, tuple[float, str]]  # number and unit by field
 _DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(epochs?|steps?|percent|%)\s*")
 
 
@@ -234,9 +235,7 @@ def _same_kind(value: Any, like: Any) -> bool:
   return type(value) is type(like)
 
 
-def _durations(
-  flat: dict[str, Any],
-) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _durations(flat: dict[str, Any]) -> tuple[_Lengths, list[str]]:
   """Number and unit of each duration that is one; problems of the others."""
   lengths, problems = {}, []
   for name in (name for name in DURATIONS if name in flat):
@@ -247,9 +246,7 @@ def _durations(
   return lengths, problems
 
 
-def _duration_problems(
-  flat: dict[str, Any], lengths: dict[str, tuple[float, str]]
-) -> list[str]:
+def _duration_problems(flat: dict[str, Any], lengths: _Lengths) -> list[str]:
   problems = [
     f"{name}: must be longer than 0, got {flat[name]!r}"
     for name in POSITIVE_DURATIONS
@@ -269,9 +266,7 @@ def _duration_problems(
   return problems
 
 
-def _cross_problems(
-  flat: dict[str, Any], lengths: dict[str, tuple[float, str]]
-) -> list[str]:
+def _cross_problems(flat: dict[str, Any], lengths: _Lengths) -> list[str]:
   problems = []
   if 0 < flat["weights.lr"] < flat["weights.lr_end"]:
     problems.append(

@@ -204,7 +204,7 @@ def random_pruning_problems(flat: Fields, trained: bool) -> list[str]:
     trained: whether the networks that are drawn are trained.
   """
   found = []
-  if flat["space.name"] not in ("s2", "s1_7", "s1_12"):
+  if flat["space.name"] in _WITH_NONE:
     found.append(
       "space.name: operators without none are pruned; expected s2, s1_7 or "
       f"s1_12, got {flat['space.name']}"

@@ -61,6 +61,7 @@ def run(
       "flops": _spread([one["flops"] for one in found]),
       "params": _spread([one["params"] for one in found]),
     }
+    # What an epoch is does not matter here: any length but zero is a step.
     if config_lib.duration(config.gold.trial, 1, 100):
       scores = [
         _trial(config, data, one["text"], workdir / f"network{k:02d}")
