@@ -108,13 +108,41 @@ def test_what_is_materialised_is_a_call_on_cpu():
 )
 def test_sums_of_several_arrays(kind, result, x64):
   rng = np.random.default_rng(0)
-  terms = [jnp.asarray(rng.normal(size=(2, 50, 3)), kind) for _ in range(3)]
-  got = primitives.sums(terms, (1,))
+  terms = [
+    jnp.asarray(rng.normal(size=(2, 3, 4, 6, 5)), kind) for _ in range(3)
+  ]
+  got = primitives.sums(terms)
   assert len(got) == 3
   for total, term in zip(got, terms, strict=True):
-    assert total.dtype == result and total.shape == (2, 3)
-    exact = np.asarray(term, np.float64).sum(1)
+    assert total.dtype == result and total.shape == (2, 5)
+    exact = np.asarray(term, np.float64).sum((1, 2, 3))
     tolerance = 1e-12 if kind == jnp.float64 else 2e-5
     np.testing.assert_allclose(total, exact, rtol=0, atol=tolerance)
-  found = equations.counted(lambda *t: primitives.sums(t, (1,)), *terms)
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 13, 28, 97])
+@pytest.mark.parametrize("count", [1, 9, 25])
+def test_sums_of_any_width(width, count):
+  rng = np.random.default_rng(0)
+  terms = [
+    jnp.asarray(rng.normal(size=(1, 2, 3, width, 4)), jnp.float32)
+    for _ in range(count)
+  ]
+  for total, term in zip(primitives.sums(terms), terms, strict=True):
+    exact = np.asarray(term, np.float64).sum((1, 2, 3))
+    np.testing.assert_allclose(total, exact, rtol=0, atol=2e-5)
+
+
+def test_sums_go_over_several_arrays_at_once():
+  terms = [jnp.ones((1, 2, 4, 32, 3)) for _ in range(9)]
+  found = equations.counted(lambda *t: primitives.sums(t), *terms)
   assert found["reduce"] == 1
+
+
+def test_sums_round_little():
+  x = np.random.default_rng(0).normal(size=(1, 64, 32, 32, 4)) + 1
+  x = x.astype(np.float32)
+  exact = x.astype(np.float64).sum((1, 2, 3))
+  # Added up one after the other they are off by 6e-6.
+  total = primitives.sums([jnp.asarray(x), jnp.asarray(-x)])[0]
+  np.testing.assert_allclose(total, exact, rtol=3e-7)

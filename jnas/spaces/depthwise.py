@@ -204,7 +204,7 @@ def _kernel_rule(x: Array, g: Array, *, geometry: Geometry) -> Array:
   seen = views(x, size, g.shape[2:4], stride, dilation, margin=margin)
   kind = jnp.promote_types(x.dtype, jnp.float32)
   g = g.astype(kind)
-  sums = primitives.sums([view.astype(kind) * g for view in seen], (1, 2, 3))
+  sums = primitives.sums([view.astype(kind) * g for view in seen])
   return jnp.stack(sums, 1).reshape(g.shape[0], size, size, g.shape[4])
 
 
