@@ -24,9 +24,11 @@ import jax.numpy as jnp
 
 Array = jax.Array
 
-# Pixels that `sums` adds first, and the additions that LLVM still unrolls.
+# Of `sums`: pixels that are added first, additions that LLVM still unrolls, and
+# channels that the library adds at once.
 _BLOCK = 8
 _UNROLLED = 80
+_LANES = 16
 
 
 def primitive(
@@ -141,8 +143,8 @@ def sums(terms: Sequence[Array]) -> list[Array]:
 
   First over blocks of a row's pixels, a few arrays in one pass. LLVM unrolls a
   block, and then the channels are the lanes of its vectors; one reduction over
-  everything adds one number at a time. What is left is small and has reductions
-  of the library.
+  everything adds one number at a time. What is left is small, and the library
+  has reductions for it that take many channels at once.
 
   Args:
     terms: [T, N, H, W, C] each. They are added up in float32, or in float64
@@ -159,17 +161,19 @@ def sums(terms: Sequence[Array]) -> list[Array]:
   parts = [
     part
     for i in range(0, len(blocks), few)
-    for part in _reduced(blocks[i : i + few], 4)
+    for part in _reduced(blocks[i : i + few], (4,))
   ]
+  if c < _LANES:
+    return list(_reduced(parts, (1, 2, 3)))
   return [part.sum((1, 2, 3)) for part in parts]
 
 
-def _reduced(terms: Sequence[Array], axis: int) -> list[Array]:
-  """The sums of several arrays over an axis, in one pass over all of them."""
+def _reduced(terms: Sequence[Array], axes: tuple[int, ...]) -> list[Array]:
+  """The sums of several arrays, in one pass over all of them."""
   zero = jnp.zeros((), terms[0].dtype)
   return lax.reduce(
     tuple(terms),
     (zero,) * len(terms),
     lambda a, b: tuple(u + v for u, v in zip(a, b, strict=True)),
-    (axis,),
+    axes,
   )
