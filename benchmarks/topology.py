@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.algorithms import base, entrannas, goldnas
+from jnas.runtime import parallel
 from jnas.spaces import cnn, cost
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.survivors import survivors
@@ -171,7 +172,9 @@ def compiled(variant: Variant, batch: int) -> tuple[Any, tuple[Any, ...]]:
     return jax.grad(loss, (0, 1))(params, learnt)
 
   given = variables["params"], learnt, variables["batch_stats"], fixed
-  return jax.jit(gradient).lower(*given).compile(), given
+  options = parallel.compiler_options(jax.default_backend())
+  program = jax.jit(gradient, compiler_options=options)
+  return program.lower(*given).compile(), given
 
 
 def main() -> None:

@@ -119,3 +119,29 @@ def test_local_batch_divides_or_explains():
     parallel.local_batch(3, mesh)
   with pytest.raises(ValueError, match=r"got 0; choose 4,"):
     parallel.local_batch(0, mesh)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+  """Compiler options as if this process asked for them first."""
+  parallel.compiler_options.cache_clear()
+  yield monkeypatch
+  parallel.compiler_options.cache_clear()
+
+
+def test_the_compiler_is_asked_for_wide_vectors_on_cpu_alone(asked):
+  known = parallel.compiler_options("cpu")
+  assert known == {"xla_cpu_prefer_vector_width": 512}
+  assert not parallel.compiler_options("gpu")
+
+
+def test_unknown_compiler_options_are_left_out(asked):
+  wanted = {"cpu": {"xla_no_such_option": 1, "xla_cpu_enable_fast_math": False}}
+  asked.setattr(parallel, "_OPTIONS", wanted)
+  known = parallel.compiler_options("cpu")
+  assert known == {"xla_cpu_enable_fast_math": False}
+
+
+def test_compiler_options_leave_the_users_flags_alone(asked):
+  asked.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
+  assert not parallel.compiler_options("cpu")
