@@ -75,3 +75,17 @@ def test_mapping_over_any_of_the_arguments(x64):
   ):
     got, exact = (jax.vmap(f, axes)(*args) for f in (OURS, PLAIN))
     np.testing.assert_allclose(got, exact, rtol=1e-13)
+
+
+def test_a_row_that_is_kept_needs_no_copy_of_the_stack():
+  def program(nodes):
+    def body(nodes, ends):
+      x, nodes = stacks.take(nodes, ends[0])
+      return stacks.add(nodes, ends[1], jnp.sin(x)), x
+
+    return lax.scan(body, nodes, ENDS)
+
+  text = jax.jit(program).lower(jnp.ones((4, 8, 8))).compile().as_text()
+  copies = [line for line in text.splitlines() if "f32[4,8,8]" in line]
+  copies = [line for line in copies if " copy(" in line]
+  assert len(copies) == 1, copies  # of the argument, before the loop

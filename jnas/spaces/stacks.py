@@ -17,6 +17,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 import jax.numpy as jnp
 
+from jnas.spaces import primitives
 from jnas.spaces.primitives import is_zero
 
 Array = jax.Array
@@ -44,8 +45,17 @@ def add(stack: Array, i: Array, y: Array) -> Array:
   return _add.bind(stack, i, y)
 
 
+# Read on its own: left to itself XLA on CPU reads the row again in all that
+# uses it, and, as the stack is written to meanwhile, from a copy of all rows.
+_row = primitives.primitive(
+  "row",
+  lambda stack, i: lax.dynamic_index_in_dim(stack, i, keepdims=False),
+  lambda stack, i: (stack.shape[1:], stack.dtype),
+)
+
+
 def _take_rule(stack: Array, i: Array) -> list[Array]:
-  return [lax.dynamic_index_in_dim(stack, i, keepdims=False), stack]
+  return [_row.bind(stack, i), stack]
 
 
 def _add_rule(stack: Array, i: Array, y: Array) -> Array:
