@@ -21,7 +21,7 @@ import numpy as np
 AXIS = "data"
 
 # What the compiler of a platform is asked for. XLA on CPU uses vectors of half
-# the width that processors with AVX-512 have; others lose nothing by asking.
+# the width that processors with AVX-512 have; on others asking changes nothing.
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
   "cpu": {"xla_cpu_prefer_vector_width": 512},
 }
