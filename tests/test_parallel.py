@@ -124,6 +124,7 @@ def test_local_batch_divides_or_explains():
 @pytest.fixture
 def asked(monkeypatch):
   """Compiler options as if this process asked for them first."""
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
   parallel.compiler_options.cache_clear()
   yield monkeypatch
   parallel.compiler_options.cache_clear()
