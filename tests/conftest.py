@@ -21,9 +21,28 @@ import pytest
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+  """Adds --slow: without it, tests marked `slow` are skipped."""
+  parser.addoption(
+    "--slow", action="store_true", help="run the slow, rare checks as well"
+  )
+
+
+def pytest_collection_modifyitems(
+  config: pytest.Config, items: list[pytest.Item]
+) -> None:
+  """Skips what is marked `slow`, unless it is asked for."""
+  if config.getoption("--slow"):
+    return
+  skip = pytest.mark.skip(reason="slow; --slow runs it")
+  for item in items:
+    if item.get_closest_marker("slow"):
+      item.add_marker(skip)
+
+
 def pytest_configure(config: pytest.Config) -> None:
   """Sets JAX up before any test module is imported."""
-  del config
+  config.addinivalue_line("markers", "slow: takes long; run by --slow alone")
   jax.config.update("jax_numpy_rank_promotion", "raise")
   folder = (_CACHE / "jnas" / "tests").expanduser()
   try:
