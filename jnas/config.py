@@ -12,15 +12,22 @@ import importlib.util
 import math
 import pathlib
 import re
+import sys
+import traceback
 from typing import Any
 
 import ml_collections
 
-from jnas import conflicts
+from jnas import conflicts, needs
 from jnas.fields import CHOICES, DURATIONS, POSITIVE_DURATIONS, RANGES, base
 
 _Lengths = Mapping[str, tuple[float, str]]  # number and unit by field
-_DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(epochs?|steps?|percent|%)\s*")
+_DURATION = re.compile(
+  r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(epochs?|steps?|percent|%)\s*"
+)
+_LONGEST_DURATION = 10**9  # epochs, steps or percent
+_MOST_STEPS = 2**31 - 1  # steps are counted in 32 bits
+_LONGEST = 2000  # characters of a message
 
 
 def duration(text: str, steps_per_epoch: int, total: int | None = None) -> int:
@@ -34,8 +41,8 @@ def duration(text: str, steps_per_epoch: int, total: int | None = None) -> int:
   >>> duration("0.5 epoch", 50), duration("7steps", 50), duration("5%", 50, 200)
   (25, 7, 10)
 
-  Raises ValueError when the text is none of these, or when it is a percentage
-  and there is no total.
+  Raises ValueError when the text is none of these, when it is a percentage
+  and there is no total, or when the steps are more than 32 bits can count.
   """
   number, unit = _parse_duration(text)
   if unit == "%" and total is None:
@@ -44,7 +51,12 @@ def duration(text: str, steps_per_epoch: int, total: int | None = None) -> int:
       'write epochs or steps, as in "5 epochs" or "500 steps"'
     )
   scale = {"epochs": steps_per_epoch, "steps": 1, "%": (total or 0) / 100}
-  return max(round(number * scale[unit]), 1) if number else 0
+  steps = max(round(number * scale[unit]), 1) if number else 0
+  if steps > _MOST_STEPS:
+    raise ValueError(
+      f"{text!r} are {steps:,} steps; expected at most {_MOST_STEPS:,}"
+    )
+  return steps
 
 
 def _parse_duration(text: str) -> tuple[float, str]:
@@ -52,7 +64,12 @@ def _parse_duration(text: str) -> tuple[float, str]:
   if not match:
     raise ValueError(
       f'expected a duration such as "100 epochs", "500 steps" or "10 %", '
-      f"got {text!r}"
+      f"got {_shown(text)}"
+    )
+  if float(match[1]) > _LONGEST_DURATION:
+    raise ValueError(
+      f"expected a duration of at most {_LONGEST_DURATION:,} {match[2]}, got "
+      f"{_shown(text)}"
     )
   unit = match[2].rstrip("s")
   units = {"epoch": "epochs", "step": "steps", "percent": "%", "%": "%"}
@@ -85,8 +102,30 @@ def validate(config: ml_collections.ConfigDict) -> None:
 def _complain(problems: Sequence[str]) -> None:
   if problems:
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = "".join(f"\n  - {problem}" for problem in problems)
-    raise ValueError(f"the configuration has {count}:{lines}")
+    lines = [f"\n  - {_cut(problem, 600)}" for problem in problems]
+    text = f"the configuration has {count}:{''.join(lines)}"
+    while len(text) > _LONGEST:
+      lines.pop()
+      rest = len(problems) - len(lines)
+      text = f"the configuration has {count}:{''.join(lines)}"
+      text += f"\n  - and {rest} more; correct these first"
+    raise ValueError(text)
+
+
+def _cut(text: str, longest: int) -> str:
+  """The text, its middle left out where it is too long."""
+  if len(text) <= longest:
+    return text
+  half = (longest - 5) // 2
+  return f"{text[:half]} ... {text[-half:]}"
+
+
+def _shown(value: Any) -> str:
+  """What a message shows of a value, whatever it is."""
+  try:
+    return _cut(repr(value), 100)
+  except Exception:  # a number too long to be written, a __repr__ that fails
+    return f"something of type {type(value).__name__}"
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +140,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
+  name = name[:100]  # to compare long texts takes long
   close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
   same = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
   close = same + [k for k in close if k not in same]
@@ -114,36 +154,73 @@ def _from_file(spec: str) -> ml_collections.ConfigDict:
   stem, found, argument = spec.partition(".py:")
   path = pathlib.Path(f"{stem}.py" if found else spec)
   if path.suffix != ".py":
+    stem, colon, argument = spec.partition(":")
+    near = _nearest(pathlib.Path(f"{stem}.py"))
+    hint = f"; did you mean {near}{colon}{argument}?" if near else ""
     raise ValueError(
-      f"expected a config file as PATH.py or PATH.py:argument, got {spec!r}"
+      "expected a config file as PATH.py or PATH.py:argument, got "
+      f"{_shown(spec)}{hint}"
     )
   if not path.is_file():
-    beside = [p.name for p in path.parent.glob("*.py")]
-    close = difflib.get_close_matches(path.name, beside, n=1)
-    hint = f"; did you mean {path.parent / close[0]}?" if close else ""
+    near = _nearest(path)
+    hint = f"; did you mean {near}?" if near else ""
     raise FileNotFoundError(f"there is no config file {path}{hint}")
-  module_spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(module_spec)
-  module_spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
-    raise ValueError(f"{path} does not define get_config(argument)")
-  known = getattr(module, "ARGUMENTS", None)
-  if argument and known is not None and argument not in known:
-    raise ValueError(
-      f"{path} has no argument {argument!r}{_did_you_mean(argument, known)}\n"
-      f"  its arguments are: {', '.join(known) or 'none'}"
-    )
   try:
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not callable(getattr(module, "get_config", None)):
+      raise ValueError("it does not define get_config(argument)")
+    known = getattr(module, "ARGUMENTS", None)
+    if argument and known is not None and argument not in known:
+      raise ValueError(
+        f"it has no argument {_shown(argument)}"
+        f"{_did_you_mean(argument, known)}\n"
+        f"  its arguments are: {', '.join(known) or 'none'}"
+      )
     config = module.get_config(argument) if argument else module.get_config()
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    # ml_collections names the field, inside an error inside an error.
-    message = error
-    while isinstance(message, Exception):
-      message = message.args[0] if message.args else type(message).__name__
-    raise ValueError(f"{path}: {message}") from error
+  except (Exception, SystemExit) as error:
+    raise ValueError(_cut(f"{path}{_said(error, path)}", _LONGEST)) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(f"{path}: get_config returned {type(config).__name__}")
   return config.lock()
+
+
+def _nearest(path: pathlib.Path) -> str:
+  """The config file that `path` may mean: beside it, or one of jnas's own."""
+  own = pathlib.Path(__file__).parents[1] / "configs"
+  for folder in (path.parent, own):
+    try:
+      names = [found.name for found in folder.glob("*.py")]
+    except (OSError, ValueError):
+      continue
+    if close := difflib.get_close_matches(path.name[:100], names, n=1):
+      return str(folder / close[0])
+  return f"one of those in {own}" if own.is_dir() else ""
+
+
+def _said(error: BaseException, path: pathlib.Path) -> str:
+  """In which line of a config file an error is, and what it says."""
+  if isinstance(error, SystemExit):
+    return ": it ends the program; expected get_config(argument)"
+  lines = [
+    frame.lineno
+    for frame in traceback.extract_tb(error.__traceback__, limit=-100)
+    if frame.filename == str(path)
+  ]
+  # ml_collections names the field, inside an error inside an error.
+  message = error
+  while isinstance(message, Exception):
+    if not message.args or isinstance(message, SyntaxError | OSError):
+      break
+    message = message.args[0]
+  try:
+    text = str(message) or type(error).__name__
+  except Exception:
+    text = type(error).__name__
+  if type(error) is not ValueError and isinstance(message, str):
+    text = f"{type(error).__name__}: {text}"
+  return f", line {lines[-1]}: {text}" if lines else f": {text}"
 
 
 # Overrides.
@@ -153,21 +230,24 @@ def _override(config: ml_collections.ConfigDict, text: str) -> str | None:
   """Applies "--config.a.b=value"; returns what is wrong with it, if any."""
   name, has_value, value = text.partition("=")
   if not name.startswith("--config."):
-    return f"{text}: expected --config.FIELD=VALUE"
+    return f"{_cut(text, 200)}: expected --config.FIELD=VALUE"
   name = name.removeprefix("--config.")
   fields = flatten(config)
   if name not in fields:
     inside = [field for field in fields if field.startswith(f"{name}.")]
     if inside:
       return f"{name}: a group of fields, set one of {', '.join(inside)}"
-    return f"{name}: no such field{_did_you_mean(name, list(fields))}"
+    near = _did_you_mean(name, list(fields))
+    return f"{_cut(name, 200)}: no such field{near}"
   if not has_value and not isinstance(fields[name], bool):
     return f"{name}: needs a value, as in --config.{name}={fields[name]}"
   try:
     parsed = _parse_value(value if has_value else "true", fields[name])
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
     kind = _KINDS[type(fields[name])]
-    return f"{name}: expected {kind}, as in {fields[name]!r}, got {value!r}"
+    return (
+      f"{name}: expected {kind}, as in {fields[name]!r}, got {_shown(value)}"
+    )
   config.update_from_flattened_dict({name: parsed})
   return None
 
@@ -192,6 +272,8 @@ def _parse_value(text: str, like: Any) -> Any:
   if isinstance(like, tuple):
     value = ast.literal_eval(text)
     return tuple(value) if isinstance(value, tuple | list) else (value,)
+  if not text.isascii():  # digits of other scripts
+    raise ValueError(text)
   return type(like)(text)
 
 
@@ -205,7 +287,7 @@ def _problems(config: ml_collections.ConfigDict) -> list[str]:
     # Only a file that does not start from base() comes here.
     return [f"{n}: {'unknown' if n in flat else 'missing'}" for n in odd]
   wrong = {
-    name: f"{name}: expected {_KINDS[type(known[name])]}, got {value!r}"
+    name: f"{name}: expected {_kind(known[name])}, got {_shown(value)}"
     for name, value in flat.items()
     if not _same_kind(value, known[name])
   }
@@ -214,7 +296,7 @@ def _problems(config: ml_collections.ConfigDict) -> list[str]:
   for name, choices in CHOICES.items():
     if name in sound and sound[name] not in choices:
       problems.append(
-        f"{name}: {sound[name]!r} is not one of {', '.join(choices)}"
+        f"{name}: {_shown(sound[name])} is not one of {', '.join(choices)}"
         f"{_did_you_mean(sound[name], choices)}"
       )
   for accepts, wording, names in RANGES:
@@ -225,14 +307,31 @@ def _problems(config: ml_collections.ConfigDict) -> list[str]:
     ]
   lengths, unread = _durations(sound)
   problems += unread + _duration_problems(sound, lengths)
-  return problems + ([] if wrong else _cross_problems(sound, lengths))
+  if not wrong:
+    problems += _cross_problems(sound, lengths)
+  return problems or needs.problems(sound)
+
+
+def _kind(like: Any) -> str:
+  """What a value like this one is called."""
+  if isinstance(like, int) and not isinstance(like, bool):
+    return "a whole number of 64 bits"
+  if isinstance(like, tuple):
+    return f"a tuple such as {like}"
+  return _KINDS[type(like)]
 
 
 def _same_kind(value: Any, like: Any) -> bool:
-  if isinstance(like, float):
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
-  return type(value) is type(like)
+  if isinstance(like, bool | str):
+    return type(value) is type(like)
+  if isinstance(like, tuple):
+    alike = type(value) is tuple and len(value) <= 1000
+    return alike and all(_same_kind(part, like[0]) for part in value)
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  if isinstance(like, int):
+    return type(value) is int and abs(value) < 2**63
+  return abs(value) <= sys.float_info.max  # a whole number may exceed it
 
 
 def _durations(flat: dict[str, Any]) -> tuple[_Lengths, list[str]]:

@@ -176,6 +176,24 @@ RANGES = (
     "data.share algo.tau_ratio",
   ),
   (lambda v: v > 1, "greater than 1", "gold.c0"),
+  # What each of them costs is plain work that nobody would wait for.
+  (
+    lambda v: v <= 1024,
+    "at most 1,024",
+    "data.crop_pad data.cutout space.partial space.bottleneck compare.seeds "
+    "algo.solver_steps pdarts.skips",
+  ),
+  (
+    lambda v: v <= 10**6,
+    "at most 1,000,000",
+    "algo.candidates gold.candidates train.steps_per_dispatch log.keep",
+  ),
+  (
+    lambda v: v <= 10**9,
+    "at most 1,000,000,000",
+    "space.cells space.width space.nodes train.batch data.limit gold.n0 "
+    "gold.t0",
+  ),
   (lambda v: 0 <= v < 2**32, "from 0 to 4294967295", "seed"),
 )
 

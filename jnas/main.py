@@ -44,12 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments, overrides = _split(sys.argv if argv is None else argv)
   options = _options()
   try:
-    rest = options(arguments)[1:]
+    rest = _parse(options, arguments)
     if options.help:
       print(f"{__doc__}\nFlags:\n{options.get_help()}")
       return 0
     if rest:
       raise ValueError(f"expected flags only, got {' '.join(rest)}")
+    if not _is_unicode(options.workdir):
+      raise ValueError(
+        f"expected a --workdir whose name is UTF-8, got {options.workdir!r}"
+      )
     if not options.config:
       raise ValueError(_NO_CONFIG)
     config = config_lib.load(options.config, overrides)
@@ -112,6 +116,31 @@ def _options() -> flags.FlagValues:
   return values
 
 
+def _parse(options: flags.FlagValues, arguments: list[str]) -> list[str]:
+  """Returns what is no flag; tells a field that is given as if it were one."""
+  try:
+    return options(arguments)[1:]
+  except flags.UnrecognizedFlagError as error:
+    fields = config_lib.flatten(config_lib.base())
+    name = error.flagname.removeprefix("config.")
+    found = [f for f in fields if name in (f, f.rpartition(".")[2])]
+    if not found:
+      raise
+    raise ValueError(
+      f"there is no flag --{name}; did you mean "
+      + " or ".join(f"--config.{field}" for field in found)
+      + "?"
+    ) from error
+
+
+def _is_unicode(text: str) -> bool:
+  try:
+    text.encode()
+  except UnicodeEncodeError:  # bytes of argv that Python could not decode
+    return False
+  return True
+
+
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   """Returns what absl shall parse, and the overrides as --config.a.b=value.
 
@@ -153,7 +182,8 @@ def _message(error: Exception) -> str:
   # UnicodeDecodeError, the name says more than the text.
   plain = type(error) in (ValueError, OSError, FileNotFoundError)
   plain = plain or isinstance(error, flags.Error)
-  return str(error) if plain else f"{type(error).__name__}: {error}"
+  text = str(error) if plain else f"{type(error).__name__}: {error}"
+  return text if len(text) <= 2000 else f"{text[:997]} ... {text[-997:]}"
 
 
 if __name__ == "__main__":

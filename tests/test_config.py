@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import ml_collections
 import pytest
 
 from jnas import config as config_lib
@@ -214,8 +215,8 @@ def test_config_file_that_is_not_there(spec, error, message):
 @pytest.mark.parametrize(
   "body, message",
   [
-    ("config.train.btach = 3", 'my.py: Key "btach".*Did you mean "batch"'),
-    ("config.train.batch = 'many'", "my.py: Could not override field 'batch'"),
+    ("config.train.btach = 3", 'line 5: .*Key "btach".*Did you mean "batch"'),
+    ("config.train.batch = 'many'", "line 5: .*Could not override .* 'batch'"),
     ("config.train.batch = -1", "train.batch: must be greater than 0, got -1"),
     ("config = {}", "my.py: get_config returned dict"),
     ("config.unlock(); config.x = 1; del config.seed", "seed: missing"),
@@ -224,6 +225,93 @@ def test_config_file_that_is_not_there(spec, error, message):
 def test_mistake_in_a_config_file(tmp_path, body, message):
   with pytest.raises(ValueError, match=f"(?s){message}"):
     config_lib.load(write(tmp_path, body))
+
+
+@pytest.mark.parametrize(
+  "source, message",
+  [
+    ("raise RuntimeError('no' * 9999)", "line 1: RuntimeError: nonono"),
+    ("def get_config():\n  1 / 0", "line 2: ZeroDivisionError"),
+    ("def get_config(x=''):\n  return get_config()", "line 2: RecursionError"),
+    ("import sys; sys.exit(3)", "it ends the program"),
+    ("def get_config(:", "invalid syntax"),
+    ("x = '\0'", "null bytes"),
+    ("x = '\udcff'", "utf-8"),
+    ("import nowhere", "line 1: ModuleNotFoundError: No module named"),
+    ("get_config = 3", "it does not define get_config"),
+    ("class E(Exception):\n  __str__ = None\nraise E", "line 3: E"),
+    ("raise MemoryError", "line 1: MemoryError"),
+  ],
+)
+def test_config_file_that_fails_is_one_message(tmp_path, source, message):
+  path = tmp_path / "my.py"
+  path.write_bytes(source.encode(errors="surrogateescape"))
+  with pytest.raises(ValueError, match=message) as error:
+    config_lib.load(str(path))
+  assert str(path) in str(error.value) and len(str(error.value)) <= 2000
+
+
+def test_config_file_beside_the_package_is_found_from_elsewhere(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  for spec, near in (
+    ("configs/darts.py", "darts.py"),
+    ("configs/darts:quick", "darts.py:quick"),
+    ("dart.py", "darts.py"),
+  ):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+      config_lib.load(spec)
+    assert f"did you mean {CONFIGS / near}?" in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "name, value, message",
+  [
+    ("train.length", "\uff11\uff10 epochs", "expected a duration such as"),
+    ("train.length", "9" * 400 + " epochs", "at most 1,000,000,000 epochs"),
+    ("train.batch", "\uff13", "expected a whole number"),
+    ("train.batch", "1" * 5000, "expected a whole number"),
+    ("algo.candidates", "1" + "0" * 30, "expected a whole number"),
+    ("algo.candidates", "1000000000", "at most 1,000,000,"),
+    ("weights.lr", "1" * 400, "expected a number"),
+    ("data.crop_pad", "1000000000", "at most 1,024"),
+    ("pdarts.cells", "(1, (2,), 'x')", "expected a tuple such as"),
+    ("pdarts.skip_rates", "('x',)", "expected a tuple such as"),
+    ("pdarts.cells", "(" * 9999 + ")" * 9999, "expected a tuple"),
+    ("compare.configs", "(3,)", "expected a tuple such as"),
+    ("a" * 10**5, "3", "no such field"),
+    ("data.name", "x" * 10**6, None),
+  ],
+  ids=lambda value: str(value)[:20],
+)
+def test_odd_values_are_one_short_message(name, value, message):
+  override = [f"--config.{name}={value}"]
+  if message is None:
+    config_lib.load(AMENDED, override)
+    return
+  (found,) = problems(config_lib.load, AMENDED, override)
+  assert message in found and len(found) < 700
+
+
+@pytest.mark.parametrize(
+  "value",
+  [10**400, 10**5000, (1,) * 10**6, [], None],
+  ids=lambda value: type(value).__name__,
+)
+def test_odd_values_of_a_config_file(value):
+  for name in ("seed", "weights.lr", "pdarts.cells", "data.name"):
+    group, _, field = name.rpartition(".")
+    fields = config_lib.base().to_dict()
+    (fields[group] if group else fields)[field] = value
+    assert problems(config_lib.validate, ml_collections.ConfigDict(fields))
+
+
+def test_many_problems_are_cut():
+  overrides = [f"--config.train.x{i}=3" for i in range(1000)]
+  with pytest.raises(ValueError, match="(?s)1000 problems.*more") as error:
+    config_lib.load(AMENDED, overrides)
+  assert len(str(error.value)) <= 2000
 
 
 def test_argument_reaches_the_file(tmp_path):
@@ -259,6 +347,11 @@ def test_duration(text, steps):
 def test_duration_that_is_none(text):
   with pytest.raises(ValueError, match="expected a duration such as"):
     config_lib.duration(text, steps_per_epoch=50)
+
+
+def test_more_steps_than_can_be_counted():
+  with pytest.raises(ValueError, match="are 50,000,000,000 steps"):
+    config_lib.duration("1000000000 epochs", steps_per_epoch=50)
 
 
 def test_percentage_of_nothing():

@@ -31,7 +31,8 @@ LAYERS = {
   "genotype": {"zoo", "genotype_text", "genotype_rules"},
   "fields": set(),  # what a configuration holds; split off from config
   "conflicts": set(),  # which fields do not go together; split off, too
-  "config": {"fields", "conflicts"},
+  "needs": set(),  # what a configuration will need; split off, too
+  "config": {"fields", "conflicts", "needs"},
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
   "wanted": set(),  # what hypergrad tells spaces it can do without
@@ -41,11 +42,11 @@ LAYERS = {
   "runtime": set(),
   "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},
   "training": MATHEMATICS | MACHINERY,
-  "runs": MATHEMATICS | MACHINERY | {"config", "training"},
+  "runs": MATHEMATICS | MACHINERY | {"config", "needs", "training"},
   "main": {"config", "runs"},
 }
 NO_JAX = {
-  *("fields", "conflicts", "config"),
+  *("fields", "conflicts", "needs", "config"),
   *("zoo", "genotype_text", "genotype_rules", "genotype"),
 }
 

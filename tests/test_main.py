@@ -72,6 +72,12 @@ def test_default_workdir(runs, spec, name, workdir):
     (["--config=a.py", "b"], "expected flags only, got b"),
     (["--config=nowhere.py"], "there is no config file nowhere.py"),
     ([f"--config={CONFIGS / 'darts.py'}", "--config.sede=3"], "mean seed?"),
+    (["--batch=32"], "did you mean --config.train.batch?"),
+    (["--lr", "3"], "--config.arch.lr or --config.weights.lr?"),
+    (
+      [f"--config={CONFIGS / 'darts.py'}", "--workdir=\udcff"],
+      "expected a --workdir whose name is UTF-8",
+    ),
   ],
 )
 def test_mistakes_of_the_user_are_one_message(runs, capsys, words, message):
@@ -88,6 +94,7 @@ def test_mistakes_of_the_user_are_one_message(runs, capsys, words, message):
     (ValueError("expected a, got b"), 2, "error: expected a, got b\n"),
     (FileNotFoundError("no file a"), 2, "error: no file a\n"),
     (UnicodeError("b"), 2, "error: UnicodeError: b\n"),
+    (ValueError("c" * 10**6), 2, "error: " + "c" * 997 + " ... ccc"),
     (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
   ],
 )

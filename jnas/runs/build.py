@@ -10,8 +10,9 @@ import numpy as np
 import optax
 
 from jnas import config as config_lib
+from jnas import needs
 from jnas.data import device, sources
-from jnas.runtime import keys, parallel
+from jnas.runtime import keys, machine, parallel
 from jnas.spaces import cnn
 from jnas.spaces.spec import Spec
 from jnas.training import batches, losses, optim, steps
@@ -40,20 +41,32 @@ class Clock(NamedTuple):
 
 
 def load(config: ml_collections.ConfigDict) -> sources.ImageData:
-  """The data set of a config.
+  """The data set of a config, which a device can train on.
 
   Raises:
     ValueError, FileNotFoundError: it cannot be had; the message says which
-      fields name it.
+      fields name it. Or no device has the memory to train on it.
   """
   name, path = config.data.name, config.data.path
   try:
-    return sources.load(name, path, config.data.limit)
+    data = sources.load(name, path, config.data.limit)
   except (ValueError, FileNotFoundError) as error:
     raise type(error)(
       f"data.name={name!r}, data.path={path!r}: {error}\n"
       "Both are fields: --config.data.name=... --config.data.path=..."
     ) from error
+  images = -(-config.train.batch // jax.device_count())
+  flat = config_lib.flatten(config)
+  need = needs.memory(flat, data.train_x.shape[1:], images)
+  has = machine.memory()
+  if has is not None and need > has:
+    raise ValueError(
+      f"train.batch: {images:,} images on a device need at least "
+      f"{need / 2**30:,.1f} GiB, and it has {has / 2**30:,.1f}; lower "
+      "train.batch, space.width, space.cells or space.nodes, set train.remat, "
+      "or tell what it has by the environment's JNAS_MEMORY, in GiB"
+    )
+  return data
 
 
 def clock(config: ml_collections.ConfigDict, size: int) -> Clock:

@@ -53,6 +53,33 @@ def _cores() -> int:
   return os.cpu_count() or 1
 
 
+def memory() -> int | None:
+  """Returns the bytes that one device may use; None where it doesn't tell.
+
+  On CPU devices share what the machine has. JNAS_MEMORY, in GiB, says it where
+  it is known better.
+
+  Raises:
+    ValueError: JNAS_MEMORY is no number.
+  """
+  given = os.environ.get("JNAS_MEMORY")
+  if given:
+    try:
+      return int(float(given) * 2**30)
+    except (ValueError, OverflowError):
+      raise ValueError(
+        f"JNAS_MEMORY: expected GiB of a device, as in 16, got {given[:60]!r}"
+      ) from None
+  device = jax.local_devices()[0]
+  if device.platform != "cpu":
+    return (device.memory_stats() or {}).get("bytes_limit")
+  try:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  except (AttributeError, OSError, ValueError):
+    return None  # not POSIX
+  return total // jax.local_device_count()
+
+
 def describe() -> dict[str, Any]:
   """Returns the machine and the versions, in types that JSON has."""
   device = jax.devices()[0]
