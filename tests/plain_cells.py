@@ -63,12 +63,16 @@ def factorized_reduction(x, even, odd):
 
 
 def batch_norm(x, scale=None, bias=None, running=None, seen=None):
-  """Of the moments of x, which go into the list `seen`, or of running ones."""
+  """Of the moments of x or of running ones.
+
+  Those of x, with the unbiased variance, go into the list `seen`.
+  """
   if running is None:
     mean = x.mean((0, 1, 2))
     variance = jnp.square(x - mean[None, None, None]).mean((0, 1, 2))
     if seen is not None:
-      seen += [mean, variance]
+      n = x.size // x.shape[-1]
+      seen += [mean, variance * n / (n - 1)]
   else:
     mean, variance = running
   x = x - mean[None, None, None]

@@ -172,7 +172,7 @@ def test_running_statistics_move_by_a_tenth_and_serve_evaluation():
     tree["batch_stats"]["stem_norm"] for tree in (variables, after)
   )
   for name, value in (("mean", stem.mean((0, 1, 2))),
-                      ("var", stem.var((0, 1, 2)))):
+                      ("var", stem.var((0, 1, 2), ddof=1))):
     expected = 0.9 * np.asarray(before[name]) + 0.1 * value
     np.testing.assert_allclose(moved[name], expected, rtol=1e-4, atol=1e-6)
   changed = jax.tree.map(

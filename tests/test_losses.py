@@ -267,10 +267,23 @@ def test_unrolled_on_the_supernet(supernet):
 def test_second_derivatives_go_through_the_batch_statistics(supernet):
   batch = supernet.batches[0]
   mixed = {name: relax.softmax(a) for name, a in supernet.alpha.items()}
-  _, (new, _) = jax.jit(
-    lambda w: supernet.objective(w, supernet.stats, mixed, batch, None)
-  )(supernet.w)
-  own = jax.tree.map(lambda n, o: (n - 0.9 * o) / 0.1, new, supernet.stats)
+  twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
+
+  def own_moments(batch):
+    _, (new, _) = jax.jit(
+      lambda w: supernet.objective(w, supernet.stats, mixed, batch, None)
+    )(supernet.w)
+    return jax.tree.map(lambda n, o: (n - 0.9 * o) / 0.1, new, supernet.stats)
+
+  # Running variances are n / (n - 1) times those of the batch: n is doubled
+  # to get rid of it.
+  own = jax.tree_util.tree_map_with_path(
+    lambda path, one, two: (
+      1 / (2 / two - 1 / one) if "var" in path[-1].key else one
+    ),
+    own_moments(batch),
+    own_moments(twice),
+  )
   # The same function value, with statistics that do not move.
   frozen = supernet.close(0, stats=own, train=False)
 

@@ -68,7 +68,7 @@ def test_several_stacks_are_normalised_each_with_its_own_moments(scaled, x64):
     x = jnp.concatenate([first, second])
     a, b = (each[:, None, None, None] for each in (scale, bias))
     y = plain_norm(x, a, b) if scaled else plain_norm(x, 1.0, 0.0)
-    now = x.mean((1, 2, 3)), x.var((1, 2, 3))
+    now = x.mean((1, 2, 3)), x.var((1, 2, 3), ddof=1)
     running = [
       0.9 * o + 0.1 * n for o, n in zip(old, now, strict=True)
     ]
@@ -120,8 +120,11 @@ def test_the_module_is_that_of_flax(train, scaled, x64):
     def run(x, params):
       variables = {"params": params, **stats} if scaled else stats
       y, after = module.apply(variables, x, mutable="batch_stats")
-      leaves = jax.tree.leaves(after)
-      return jnp.concatenate([y.ravel(), *leaves])
+      now = after["batch_stats"]
+      if train and module is theirs:  # which keeps the biased variance
+        old, n = 0.9 * stats["batch_stats"]["var"], x.size // x.shape[-1]
+        now = now | {"var": old + (now["var"] - old) * n / (n - 1)}
+      return jnp.concatenate([y.ravel(), now["mean"], now["var"]])
 
     return run
 
@@ -171,7 +174,8 @@ def test_features_in_bfloat16_have_moments_in_float32():
   mean, var = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
   stats = after["batch_stats"]
   np.testing.assert_allclose(stats["mean"], 0.1 * mean, rtol=1e-5)
-  np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, rtol=1e-5)
+  unbiased = exact.var((0, 1, 2), ddof=1)
+  np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * unbiased, rtol=1e-5)
   expected = (exact - mean) / np.sqrt(var + 1e-5)
   np.testing.assert_allclose(
     np.asarray(y, np.float64), expected, rtol=2**-7, atol=2**-7
@@ -234,6 +238,19 @@ def test_moments_over_all_devices_or_over_each(axis, x64):
   for i in range(2):
     part = x if axis else x[2 * i : 2 * i + 2]
     for name, now in (("mean", part.mean((0, 1, 2))),
-                      ("var", part.var((0, 1, 2)))):
+                      ("var", part.var((0, 1, 2), ddof=1))):
       old = tree["batch_stats"][name]
       close(stats[name][i], 0.9 * old + 0.1 * now)
+
+
+def test_the_running_moments_are_those_of_pytorch():
+  # torch.nn.BatchNorm2d(1) after one batch of (1, 2, 3, 6): mean 3, variance
+  # 14 / 3 of three degrees of freedom.
+  x = jnp.asarray([1.0, 2, 3, 6]).reshape(1, 2, 2, 1)
+  module = BatchNorm(train=True)
+  _, after = module.apply(
+    module.init(jax.random.key(0), x), x, mutable="batch_stats"
+  )
+  stats = after["batch_stats"]
+  np.testing.assert_allclose(stats["mean"], [0.3], rtol=1e-6)
+  np.testing.assert_allclose(stats["var"], [0.9 + 1.4 / 3], rtol=1e-6)

@@ -43,6 +43,10 @@ def coefficients(
 ) -> tuple[list[Array], Moments]:
   """How to normalise several stacks of features, and their running moments.
 
+  As in PyTorch, features are normalised with the variance of their n values
+  and the running variance moves towards n / (n - 1) times that, the unbiased
+  one; n counts those of all replicas where moments are shared.
+
   Args:
     stacks: arrays [T, N, H, W, C], T of each its own.
     running: of all stacks, one after the other: [sum T, C].
@@ -56,25 +60,29 @@ def coefficients(
     For each stack the [2, T, C] that `affine` takes, and the running moments.
   """
   mean, var = running
+  sizes = [x.shape[0] for x in stacks]
   if train:
+    counts = [np.prod(x.shape[1:4]) for x in stacks]
     means = jnp.concatenate(
-      [moments(x) / np.prod(x.shape[1:4]) for x in stacks], 1
+      [moments(x) / n for x, n in zip(stacks, counts, strict=True)], 1
     )
+    n = np.repeat(counts, sizes)[:, None]
     if axis is not None:
       means = lax.pmean(means, axis)
+      n = n * lax.axis_size(axis)
     mean = means[1]
     var = jax.nn.relu(means[0] - mean * mean)
+    unbiased = var * jnp.asarray(n / np.maximum(n - 1, 1), var.dtype)
     running = Moments(
       *(
         (MOMENTUM * old + (1 - MOMENTUM) * new).astype(old.dtype)
-        for old, new in zip(running, (mean, var), strict=True)
+        for old, new in zip(running, (mean, unbiased), strict=True)
       )
     )
   a = lax.rsqrt(var + EPSILON)
   a = a if scale is None else a * scale
   b = -a * mean
   b = b if bias is None else b + bias
-  sizes = [x.shape[0] for x in stacks]
   return lax.split(jnp.stack([a, b]), sizes, axis=1), running
 
 
