@@ -227,6 +227,15 @@ def test_band_by_hand():
   assert spread.band("a", [[(1, 0.1)]], "").sds == (None,)
 
 
+def test_times_are_a_range(tmp_path, searches):
+  searches.more = {"seconds": [50.0, 8.0]}
+  compared = compare.run(comparison(write_config(tmp_path)), tmp_path / "run")
+  assert "8 s to 50 s" in report.comparison.text(compared)
+  text = (tmp_path / "run" / "report.html").read_text()
+  page = Page(text).text
+  assert "8 s to 50 s" in page and "29 s" not in page
+
+
 # What is shown.
 
 

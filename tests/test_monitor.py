@@ -71,3 +71,11 @@ def test_the_share_of_a_nas_bench_201_cell_is_that_of_its_six_operators():
   values = monitor.metrics(spec, {"cell": table}, found)
   assert values["skip_share"] == pytest.approx(4 / 6)
   assert values["none_weight"] == pytest.approx(2 / 6)
+
+
+def test_a_genotype_of_weights_that_have_hardly_moved_is_called_chance():
+  undecided = numbers(weights([0.33, 0.34, 0.33], [0.33, 0.34, 0.33]))
+  message = monitor.chance(SPEC, undecided)
+  assert "is chance" in message and "1.0985 of 1.0986" in message
+  decided = numbers(weights([0.3, 0.4, 0.3], [0.3, 0.4, 0.3]))
+  assert monitor.chance(SPEC, decided) is None

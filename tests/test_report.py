@@ -18,7 +18,7 @@ from made_up_runs import (
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.runs import page, records, report
+from jnas.runs import draw, layout, page, records, report
 
 
 class Page(HTMLParser):
@@ -136,6 +136,111 @@ def test_comparison(tmp_path):
   assert "±" in found.text
   for name in ("run0", "run1", "trained"):
     assert f"Cells of {name}" in found.text
+
+
+def test_seeds_are_counted_not_runs(tmp_path):
+  runs = [make_search(tmp_path / f"run{i}", seed=i // 2) for i in range(2)]
+  found = page_of(*runs, out=tmp_path / "same.html").text
+  assert "±" not in found
+  assert "several runs of seed 0, which count as one" in found
+  runs += [make_search(tmp_path / "other", seed=1)]
+  accuracies = (0.6, 0.8, 0.9)
+  for run, value in zip(runs, accuracies, strict=True):
+    result = json.loads((run / "result.json").read_text())
+    write_json(run / "result.json", result | {"valid_accuracy": value})
+  found = page_of(*runs, out=tmp_path / "two.html").text
+  # The mean of 0.6 and 0.8, and 0.9: sd is 0.2 over the root of two.
+  assert "2 seeds: validation accuracy 80.00% ± 14.14%" in found
+
+
+def test_numbers_that_are_none_are_survived(tmp_path):
+  run = make_search(tmp_path / "run")
+  lines = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
+  lines[-1]["weights"]["normal"][0][:3] = [float("inf"), 10**400, "x"]
+  write_lines(run / "arch.jsonl", lines)
+  odd = {"kind": "epoch", "step": 99, "epoch": "x", "valid_loss": [1]}
+  odd |= {"compile_seconds": {}, "valid_accuracy": "x", "step_seconds": "y"}
+  strange = odd | {"step": "x", "epoch": 10**400, "train_loss": 10**400}
+  with open(run / "metrics.jsonl", "a") as file:
+    file.write(json.dumps(odd) + "\n" + json.dumps(strange) + "\n")
+  found = page_of(run).text
+  assert "epochs4" in found
+  assert "unreadable" not in found
+
+
+def test_halves_of_surrogate_pairs_are_survived(tmp_path):
+  run = make_nas_bench_201(tmp_path / "run")
+  for name in ("config.json", "run.json", "benchmark.json"):
+    data = json.loads((run / name).read_text())
+    data |= {"\udcff": "\ud800", "name": "\udfff", "seed": "\ud83d"}
+    data["published"] = {"\ud800": 0.9}
+    write_json(run / name, data)
+  assert "?  90.00%" in page_of(run).text
+  strange = tmp_path / "\udcff"  # a name of bytes that are no UTF-8
+  run.rename(strange)
+  assert report.main([str(strange)]) == 0
+  assert "?" in (strange / "report.html").read_text()
+
+
+def test_chance_is_called_by_its_name(tmp_path):
+  run = make_search(tmp_path / "run")
+  assert "is chance" not in page_of(run).text
+  arch = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
+
+  def write(spread):
+    row = [1 + spread, 1 - spread, *[1] * 6]
+    arch[-1]["weights"] = {"normal": [[v / 80 for v in row]] * 14}
+    write_lines(run / "arch.jsonl", arch)
+
+  write(0.01)
+  found = page_of(run).text
+  assert "This genotype is chance." in found
+  assert "2.0794 nats on an edge, of 2.0794" in found
+  assert "train.length" in found
+  write(0.9)
+  assert "is chance" not in page_of(run).text
+  # Chance is no collapse.
+  collapsed = make_search(tmp_path / "collapsed", skip=3.0)
+  assert "has collapsed" in page_of(collapsed).text
+  write_lines(collapsed / "arch.jsonl", arch)
+  write(0.01)
+  (collapsed / "arch.jsonl").write_bytes((run / "arch.jsonl").read_bytes())
+  found = page_of(collapsed).text
+  assert "is chance" in found and "has collapsed" not in found
+
+
+@pytest.mark.parametrize("name", ["cifar10", "digits", "folder"])
+def test_training_fits_the_data(tmp_path, name):
+  run = make_search(tmp_path / "run")
+  config = json.loads((run / "config.json").read_text())
+  config["data"] = {"name": name, "path": "my images", "limit": 0}
+  config["data"] |= {"crop_pad": 2, "flip": True, "cutout": 0}
+  config["space"] = {"cells": 5, "width": 12}
+  config["train"] = {"length": "30 epochs", "batch": 16}
+  write_json(run / "config.json", config)
+  found = page_of(run).text
+  assert (":quick" in found) == (name != "cifar10")
+  assert ("20 cells, 36 channels, 600 epochs" in found) == (name == "cifar10")
+  assert "--config.data.path='my images'" in found
+  for flag in (
+    *("space.cells=5", "space.width=12", "train.batch=16", "data.cutout=0"),
+    *("train.length='30 epochs'", "data.crop_pad=2", "data.flip=True"),
+  ):
+    assert (f"--config.{flag}" in found) == (name == "folder"), flag
+  # A part of CIFAR is other data.
+  config["data"]["limit"] = 512
+  write_json(run / "config.json", config)
+  limited = "--config.data.limit=512" in page_of(run).text
+  assert limited == (name != "digits")
+
+
+def test_a_drawing_has_colours_without_a_page():
+  cells = layout.cells(genotype_lib.ZOO["DARTS_V2"])
+  svg = draw.cell_svg("x", cells["Normal cell"])
+  assert "var(--card" in svg
+  # Each colour of the page has one to fall back on, or it would be black.
+  assert not re.search(r"var\(--[\w-]+\)", svg)
+  assert "font-family" in svg
 
 
 def test_same_names_are_told_apart(tmp_path):

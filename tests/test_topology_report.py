@@ -56,7 +56,7 @@ def test_pareto_set_as_a_table(tmp_path):
     want += [100 * line["accuracy"], line["lambda"]]
     got = [float(cell.rstrip("%")) for cell in row[1:]]
     assert got == pytest.approx(want, rel=5e-3)
-  assert "4 networks of one search" in text
+  assert "4 networks recorded by one search" in text
   assert "retraining from scratch gives the paper" in text
   assert "<th>retrained" not in text
   assert "retrained" not in card(text, "Accuracy against FLOPs")
@@ -83,6 +83,30 @@ def test_pareto_set_as_points(tmp_path):
   assert np.corrcoef(heights, accuracies)[0, 1] < -0.99999
   for words in ("search network", "retrained", "96.60%"):
     assert words in text
+
+
+def test_the_front_is_apart_from_what_was_recorded(tmp_path):
+  run = make_gold(tmp_path / "run")
+  lines = lines_of(run / "pareto.jsonl")
+  # D costs least and is best: it dominates all; then B joins it on the front.
+  for line, accuracy in zip(lines, (0.5, 0.6, 0.7, 0.9), strict=True):
+    line["accuracy"] = accuracy
+  write_lines(run / "pareto.jsonl", lines)
+  found = topology.networks(records.read(run))
+  assert [n.letter for n in topology.front(found)] == ["D"]
+  text = report.write([run]).read_text()
+  assert "On the Pareto front, the line, is D;" in text
+  drawn = card(text, "Accuracy against FLOPs")
+  for title in ("FLOPs (millions an image)", "accuracy"):
+    assert f">{title}</text>" in drawn
+  lines[1]["accuracy"] = 0.95
+  lines[0]["accuracy"] = 0.95  # costs more than B and is no better
+  write_lines(run / "pareto.jsonl", lines)
+  found = topology.networks(records.read(run))
+  assert [n.letter for n in topology.front(found)] == ["D", "B"]
+  (drawn,) = topology.series(found, "x", "#000000")
+  assert drawn.line == [(n.flops, n.accuracy) for n in topology.front(found)]
+  assert len(drawn.xs) == 4
 
 
 def test_genotypes_of_the_set_can_be_pasted(tmp_path):
@@ -310,7 +334,7 @@ def test_pareto_sets_are_compared(tmp_path):
 def test_labels_that_touch_are_joined():
   def texts(xs, ys, labels="ABCD"):
     one = scatter.Series("x", xs, ys, labels[: len(xs)], "#000000")
-    svg = scatter.svg("x", [one], "cost")
+    svg = scatter.svg("x", [one], "cost", "worth")
     return re.findall(r">([A-D][A-D, –]*)</text>", svg)
 
   assert texts([1, 2, 3], [0.1, 0.2, 0.3]) == ["A", "B", "C"]

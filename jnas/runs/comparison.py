@@ -96,9 +96,9 @@ def table(
     for metric, _, form in columns:
       row.append(_mean(found["numbers"].get(metric), form.format))
     row[place:place] = [_rank(found.get("kendall"))] * ranked
-    row.append(_mean(found["numbers"].get("seconds"), page.duration))
+    row.append(_range(found["numbers"].get("seconds"), page.duration))
     rows.append([*row, _chosen(found["chosen"])])
-  return [*heads, "time of a run", "chosen"], rows
+  return [*heads, "time, with compilation", "chosen"], rows
 
 
 def _has(algorithms: Mapping[str, Any], metric: str) -> bool:
@@ -124,6 +124,20 @@ def _mean(
     return "–"
   mean = form(numbers["mean"])
   return f"{mean} ± {form(numbers['sd'])}" if numbers["sd"] else mean
+
+
+def _range(
+  numbers: Mapping[str, Any] | None, form: Callable[[float], str]
+) -> str:
+  """Returns "min to max".
+
+  Of times: the first run compiles, and later ones find its programs in the
+  cache, so that a standard deviation would say nothing of the seeds.
+  """
+  if numbers is None:
+    return "–"
+  ends = dict.fromkeys(form(numbers[name]) for name in ("min", "max"))
+  return " to ".join(ends)
 
 
 def _rank(kendall: Mapping[str, Any] | None) -> str:
@@ -177,7 +191,8 @@ def document(workdir: pathlib.Path, home: pathlib.Path) -> str:
     note = (
       "Mean ± standard deviation over the seeds, the mean alone where all "
       "agree. Chosen is the seed whose supernet has the best validation "
-      "accuracy."
+      "accuracy. Times are the shortest and the longest: the first run "
+      "compiles, others find its programs in the cache."
     )
     for metric, more in _NOTES:
       note += f" {more}" * _has(algorithms, metric)

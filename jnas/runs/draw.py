@@ -26,13 +26,14 @@ FAMILIES = {
   "activation": "#4f63c6",
 }
 
-# Stand-ins that `to_svg` turns into the colours of the page, light or dark.
+# Stand-ins that `to_svg` turns into the colours of the page, light or dark; in
+# a page that has none, such as a notebook, into those after the comma.
 INK, MUTED, LINE, PAPER = "#0a0b0c", "#0a0b0d", "#0a0b0e", "#0a0b0f"
 _THEME = {
   INK: "currentColor",
-  MUTED: "var(--muted)",
-  LINE: "var(--line)",
-  PAPER: "var(--card)",
+  MUTED: "var(--muted, #7a8699)",
+  LINE: "var(--line, #8a94a640)",
+  PAPER: "var(--card, Canvas)",
 }
 
 
@@ -370,7 +371,8 @@ def to_svg(figure: Any, title: str) -> str:
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
   text = text[text.index(">", text.index("<svg")) + 1 :]
   width, height = figure.get_size_inches() * 72
-  prefix = f"s{zlib.crc32(text.encode()):08x}-"
+  number = zlib.crc32(text.encode("utf-8", "replace"))
+  prefix = f"s{number:08x}-"
   text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{prefix}", text)
   text = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font-size: \1", text)
   for stand_in, colour in _THEME.items():
@@ -378,6 +380,7 @@ def to_svg(figure: Any, title: str) -> str:
   return (
     f'<svg role="img" aria-label="{html.escape(title)}" '
     f'viewBox="0 0 {width:g} {height:g}" style="--w:{width:.0f}" '
+    'font-family="system-ui, sans-serif" '
     'xmlns="http://www.w3.org/2000/svg" '
     f'xmlns:xlink="http://www.w3.org/1999/xlink">{text}'
   )

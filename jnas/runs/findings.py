@@ -19,8 +19,7 @@ def genotype_section(run: records.Run) -> str:
     return page.section("Genotype", page.absent("no genotype was written yet"))
   body = page.code(broken(genotype_lib.format_text(g)))
   if run.task != "retrain":
-    body += "<h3>To train it from scratch</h3>"
-    body += page.code(_retrain_command(run))
+    body += _training(run)
   words = (
     "Pairs are (operator, input): inputs 0 and 1 are the two cells before, 2 "
     "and up the nodes of the cell."
@@ -87,20 +86,42 @@ def _one_a_line(line: str) -> str:
   return ",\n".join(lines)
 
 
-def _retrain_command(run: records.Run) -> str:
-  small = ":quick" if sections.data(run) == "digits" else ""
-  flags = [
-    ("retrain.genotype", str(run.path)),
-    ("data.name", sections.data(run)),
-  ]
-  if path := records.get(run.config, "data.path"):
-    flags.append(("data.path", str(path)))
+def _training(run: records.Run) -> str:
+  """Returns a command that trains the genotype, and what it does."""
+  name = sections.data(run)
+  limited = records.get(run.config, "data.limit")
+  whole = name in ("cifar10", "cifar100") and not limited
+  argument, fields = "", ["data.name", "data.path"]
+  note = (
+    "DARTS's recipe for CIFAR: 20 cells, 36 channels, 600 epochs: hours on a "
+    "GPU, days to weeks on a CPU."
+  )
+  if name == "digits":
+    argument, note = ":quick", "A small network, for a minute."
+  elif not whole:
+    argument = ":quick"
+    fields += [f"data.{part}" for part in "limit crop_pad flip cutout".split()]
+    fields += "space.cells space.width train.length train.batch".split()
+    note = (
+      "Depth, width, length, batch and augmentation are those of the search: "
+      "a beginning, not a recipe for this data. A deeper and wider network "
+      "that is trained for longer is usually better."
+    )
   if not isinstance(run.genotype, genotype_lib.Genotype):
     # A stack of independent cells is as deep as it was searched.
-    flags.append(("space.cells", str(records.get(run.config, "space.cells"))))
+    fields.append("space.cells")
+  flags = [("retrain.genotype", str(run.path))]
+  for field in dict.fromkeys(fields):
+    value = records.get(run.config, field)
+    if value or field == "data.cutout":  # the recipe's own is not 0
+      flags.append((field, str(value)))
   parts = [f"--config.{name}={shlex.quote(value)}" for name, value in flags]
-  command = [f"python -m jnas.main --config=configs/retrain.py{small}", *parts]
-  return " \\\n  ".join(command)
+  config = f"--config=configs/retrain.py{argument}"
+  command = " \\\n  ".join([f"python -m jnas.main {config}", *parts])
+  return (
+    "<h3>To train it from scratch</h3>"
+    f'<p class="note">{note}</p>{page.code(command)}'
+  )
 
 
 def cells(run: records.Run) -> str:
@@ -209,7 +230,7 @@ def _heat(run: records.Run, cell: str, pruned: bool) -> str:
       empty = np.full((len(ops), len(lines)), np.nan)
       values = weights.setdefault((int(edge[0]), int(edge[1])), empty)
       for op, value in zip(line["ops"], row, strict=True):
-        gone = value is None or (pruned and value == 0)
+        gone = not records.is_number(value) or (pruned and value == 0)
         values[ops.index(op), t] = np.nan if gone else value
   if not weights:
     raise ValueError("there are none")

@@ -64,10 +64,7 @@ def warning(spec: Spec, values: Mapping[str, float]) -> str | None:
     values: as from `metrics`.
   """
   share = values["skip_share"]
-  counts = np.concatenate(
-    [arch_lib.mask(cell).sum(-1) for _, cell in spec.searched]
-  ).clip(1)
-  undecided = values["entropy"] > 0.98 * np.log(counts).mean()
+  undecided = values["entropy"] > 0.98 * _most(spec)
   if share < sections.COLLAPSE or undecided:
     return None
   return (
@@ -76,6 +73,28 @@ def warning(spec: Spec, values: Mapping[str, float]) -> str | None:
     "weak. Stop earlier, take the genotype of an earlier epoch "
     "(genotypes.jsonl), or search with the amended hypergradient."
   )
+
+
+def chance(spec: Spec, values: Mapping[str, float]) -> str | None:
+  """What to tell of a search that ends where it began; None of any other.
+
+  Args:
+    spec: what was searched, with weights that the operators of an edge share.
+    values: as from `metrics`, at the end.
+  """
+  if values["entropy"] <= sections.UNDECIDED * _most(spec):
+    return None
+  return (
+    "warning: the architecture weights have hardly moved (entropy "
+    f"{values['entropy']:.4f} of {_most(spec):.4f}), so this genotype is "
+    "chance: search longer (train.length), or with a higher arch.lr"
+  )
+
+
+def _most(spec: Spec) -> float:
+  """The entropy where all operators of an edge weigh the same."""
+  counts = [arch_lib.mask(cell).sum(-1) for _, cell in spec.searched]
+  return float(np.log(np.concatenate(counts).clip(1)).mean())
 
 
 def record(

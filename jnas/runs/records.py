@@ -14,6 +14,7 @@ import math
 import os
 import pathlib
 import statistics
+import sys
 from typing import Any, NamedTuple
 
 from jnas import genotype as genotype_lib
@@ -155,8 +156,9 @@ def is_number(value: Any) -> bool:
   >>> is_number(1.5), is_number(float("nan")), is_number("1")
   (True, False, False)
   """
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  return number and math.isfinite(value)
+  if not isinstance(value, int | float) or isinstance(value, bool):
+    return False
+  return abs(value) <= sys.float_info.max  # also of integers beyond it
 
 
 def points(run: Run, name: str, kind: str | None = None) -> Points:
@@ -212,6 +214,30 @@ def none_weights(run: Run) -> Points:
     if values and is_number(line.get("epoch")):
       found.append((line["epoch"], statistics.fmean(values)))
   return found
+
+
+def entropy(run: Run) -> tuple[float, float] | None:
+  """Returns the mean entropy of the last arch weights of an edge, in nats.
+
+  And what it is where all operators of an edge weigh the same. The weights of
+  an edge are taken to add up to one, whatever the edge itself weighs; those
+  that are no longer there, or 0, do not count. None where the operators of an
+  edge don't share a weight, or no edge has two.
+  """
+  if not run.arch or prunes(run):
+    return None
+  found = []
+  for rows in run.arch[-1]["weights"].values():
+    for row in rows if isinstance(rows, list) else []:
+      values = [v for v in row if is_number(v)] if isinstance(row, list) else []
+      values = [v / sum(values) for v in values if v > 0]
+      if len(values) > 1:
+        own = -sum(v * math.log(v) for v in values)
+        found.append((own, math.log(len(values))))
+  if not found:
+    return None
+  own, most = zip(*found, strict=True)
+  return statistics.fmean(own), statistics.fmean(most)
 
 
 def prunes(run: Run) -> bool:
@@ -285,7 +311,7 @@ def _read_object(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
 def _read_json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
   """Returns what a file holds; an empty `kind`, and a note, if it is none."""
   try:
-    data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    data = _parse(path.read_text(encoding="utf-8", errors="replace"))
   except FileNotFoundError:
     notes.append(f"There is no {path.name}.")
     return kind()
@@ -297,6 +323,21 @@ def _read_json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
     notes.append(f"{path.name} holds no JSON {what}.")
     return kind()
   return data
+
+
+def _parse(text: str) -> Any:
+  """Returns what JSON text holds; half of a surrogate pair becomes "?".
+
+  JSON can spell such halves, but no file can hold them as text.
+
+  >>> _parse('{"a": "\\\\ud800"}')
+  {'a': '?'}
+  """
+  data = json.loads(text)
+  if "\\ud" not in text.lower():
+    return data
+  whole = json.dumps(data, ensure_ascii=False)
+  return json.loads(whole.encode("utf-8", "replace"))
 
 
 def _read_restricted(
@@ -331,7 +372,7 @@ def _read_lines(path: pathlib.Path, notes: list[str]) -> list[dict[str, Any]]:
     if not line.strip():
       continue
     try:
-      data = json.loads(line)
+      data = _parse(line)
     except (ValueError, RecursionError):
       data = None
     if isinstance(data, dict):

@@ -64,7 +64,8 @@ def write(
   target.parent.mkdir(parents=True, exist_ok=True)
   # Written aside first: a reader never finds half a page.
   partial = target.with_name(target.name + ".partial")
-  partial.write_text(text, encoding="utf-8")
+  # Names of files may hold bytes that are no text.
+  partial.write_text(text, encoding="utf-8", errors="replace")
   os.replace(partial, target)
   return target
 
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   options = parser.parse_args(arguments)
   try:
-    print(write(options.dirs, options.out))
+    path = str(write(options.dirs, options.out))
+    print(path.encode("utf-8", "replace").decode())
   except (ValueError, OSError) as error:
     print(f"report: {error}", file=sys.stderr)
     return 2
@@ -158,7 +160,9 @@ def _comparison(runs: Sequence[records.Run]) -> str:
   for name, run, colour in zip(names, runs, colours, strict=True):
     sets += topology.series(topology.networks(run), name, colour)
   if sets:
-    svg = scatter.svg("Pareto sets", sets, scatter.FLOPS, legend=False)
+    svg = scatter.svg(
+      "Pareto sets", sets, scatter.FLOPS, "accuracy", legend=False
+    )
     title = "Pareto sets, accuracy of the search networks"
     figures.append(page.figure(title, svg))
   legend = page.legend(list(zip(colours, names, strict=True)))
@@ -177,7 +181,10 @@ def _comparison(runs: Sequence[records.Run]) -> str:
 
 
 def _seeds(runs: Sequence[records.Run]) -> str:
-  """Returns mean and spread of runs that differ in nothing but the seed."""
+  """Returns mean and spread of runs that differ in nothing but the seed.
+
+  Runs of one seed are one sample, their mean: a spread is over seeds.
+  """
   groups: dict[str, list[records.Run]] = {}
   for run in runs:
     settings = {k: v for k, v in run.config.items() if k != "seed"}
@@ -188,14 +195,23 @@ def _seeds(runs: Sequence[records.Run]) -> str:
       ("test_accuracy", "test"),
       ("valid_accuracy", "validation"),
     ):
-      found = [sections.last_known(run, metric) for run in group]
-      values = [value for value in found if value is not None]
+      seeds: dict[str, list[float]] = {}
+      for run in group:
+        if (value := sections.last_known(run, metric)) is not None:
+          seeds.setdefault(str(run.config.get("seed")), []).append(value)
+      values = [statistics.fmean(same) for same in seeds.values()]
       if len(values) > 1 and group[0].config:
         lines.append(
           f"{sections.headline(group[0])}, {len(values)} seeds: "
           f"{word} accuracy {statistics.fmean(values):.2%} ± "
           f"{statistics.stdev(values):.2%} (standard deviation)"
         )
+      if repeated := [seed for seed, same in seeds.items() if len(same) > 1]:
+        lines.append(
+          f"{sections.headline(group[0])}: several runs of seed "
+          f"{', '.join(repeated)}, which count as one, their mean"
+        )
+      if values:
         break
   return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
 

@@ -12,17 +12,26 @@ _LINE = 9.5  # points from a label to one above it
 
 
 class Series(NamedTuple):
-  """Points of a chart, each with its label, in the order of a search."""
+  """Points of a chart, each with its label, in the order of a search.
+
+  `line` are the points that are joined, from left to right; their markers are
+  full, those of the others hollow.
+  """
 
   name: str
   xs: Sequence[float]
   ys: Sequence[float]
   labels: Sequence[str]
   colour: str
+  line: Sequence[tuple[float, float]] = ()
 
 
 def svg(
-  title: str, series: Sequence[Series], across: str, legend: bool = True
+  title: str,
+  series: Sequence[Series],
+  across: str,
+  up: str,
+  legend: bool = True,
 ) -> str:
   """Returns accuracies against costs as an inline `<svg>`.
 
@@ -32,6 +41,7 @@ def svg(
     title: what a screen reader says.
     series: of which each has a point at least; `ys` are fractions.
     across: name and unit of the horizontal axis.
+    up: name of the vertical axis.
     legend: whether more than one series have a legend above them.
   """
   from matplotlib import ticker
@@ -39,15 +49,20 @@ def svg(
   figure = draw.new_figure(_WIDTH, _HEIGHT)
   legend = legend and len(series) > 1
   high = 0.74 if legend else 0.82
-  box = (0.56 / _WIDTH, 0.14, 4.05 / _WIDTH, high)
+  box = (0.72 / _WIDTH, 0.14, 3.89 / _WIDTH, high)
   axes = figure.add_axes(box)
   for one in series:
-    order = sorted(range(len(one.xs)), key=one.xs.__getitem__)
-    xs, ys = ([values[i] for i in order] for values in (one.xs, one.ys))
-    axes.plot(xs, ys, color=one.colour, linewidth=0.9, alpha=0.4)
-    axes.plot(
-      xs, ys, "o", color=one.colour, markersize=5, label=one.name, zorder=3
-    )
+    if one.line:
+      xs, ys = zip(*one.line, strict=True)
+      axes.plot(xs, ys, color=one.colour, linewidth=0.9, alpha=0.6)
+    points = list(zip(one.xs, one.ys, strict=True))
+    for full in (True, False):
+      some = [p for p in points if (p in one.line) == full]
+      xs, ys = zip(*some, strict=True) if some else ((), ())
+      face = one.colour if full else draw.PAPER
+      marker = dict(markersize=5, markerfacecolor=face, zorder=3)
+      name = one.name if full else ""
+      axes.plot(xs, ys, "o", color=one.colour, label=name, **marker)
   axes.margins(0.07, 0.16)
   axes.yaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
   low, top = axes.get_ylim()
@@ -56,6 +71,7 @@ def svg(
   axes.xaxis.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 5, 10]))
   draw.bare(axes)
   axes.set_xlabel(across, color=draw.MUTED, size=8)
+  axes.set_ylabel(up, color=draw.MUTED, size=8)
   size = (box[2] * _WIDTH * 72, box[3] * _HEIGHT * 72)
   for one in series:
     for group in _groups(axes, one, size):

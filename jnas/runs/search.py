@@ -64,6 +64,9 @@ def run(
   }
   session.finish(workdir, result)
   print(f"genotype: {result['genotype']}")
+  if algorithm.estimate and not algorithm.one_level:
+    if warning := monitor.chance(stage.spec, result):
+      print(warning)
   print(f"supernet validation accuracy: {result['valid_accuracy']:.2%}")
   if problem.table:
     print(f"true accuracy: {result['true_accuracy']:.2%}")

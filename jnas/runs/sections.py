@@ -10,6 +10,9 @@ import statistics
 from jnas.runs import draw, page, records
 
 COLLAPSE = 0.75  # share of skip connections that is called a collapse
+# Entropy of the arch weights, as a share of its maximum, above which the best
+# operator is best by chance: of eight, logits then differ by 0.1 or so.
+UNDECIDED = 0.997
 PERCENT = "{:.1%}"
 
 RED, GREEN, BLUE, ORANGE = "#d93a3a", "#1f9d4d", "#3576e8", "#e07b1a"
@@ -65,9 +68,9 @@ def facts_of(run: records.Run) -> list[tuple[str, str]]:
     facts.append(("parameters", f"{params:,.0f}"))
   if shares := records.skip_shares(run):
     facts.append(("skip connections", f"{100 * shares[-1][1]:.3g}%"))
-  epochs = max((line.get("epoch", 0) for line in run.metrics), default=None)
-  if records.is_number(epochs):
-    facts.append(("epochs", f"{epochs:.4g}"))
+  epochs = [line.get("epoch") for line in run.metrics]
+  if epochs := list(filter(records.is_number, epochs)):
+    facts.append(("epochs", f"{max(epochs):.4g}"))
   facts.append(("seed", str(run.config.get("seed", "unknown"))))
   if (seconds := records.wall_seconds(run)) is not None:
     facts.append(("wall time", page.duration(seconds)))
@@ -75,7 +78,15 @@ def facts_of(run: records.Run) -> list[tuple[str, str]]:
 
 
 def warning(run: records.Run) -> str:
-  """Returns a banner if the last genotype is mostly skip connections."""
+  """Returns a banner if the last genotype is chance, or collapsed."""
+  if (found := records.entropy(run)) and found[0] > UNDECIDED * found[1]:
+    return page.banner(
+      "This genotype is chance.",
+      f"The architecture weights have hardly moved: their entropy is "
+      f"{found[0]:.4f} nats on an edge, of {found[1]:.4f} where all operators "
+      "weigh the same. Another seed would give other cells. Search longer "
+      "(train.length), or with a higher arch.lr.",
+    )
   shares = records.skip_shares(run)
   if run.task == "retrain" or not shares or shares[-1][1] < COLLAPSE:
     return ""
@@ -84,7 +95,10 @@ def warning(run: records.Run) -> str:
     "search with the amended hypergradient."
   )
   if run.pareto:
-    advice = "Take a network of the Pareto set that has more operators."
+    advice = (
+      "Take a network of the Pareto set whose cells hold other operators, or "
+      "end the pruning at more FLOPs."
+    )
   return page.banner(
     "This search has collapsed to skip connections.",
     f"{shares[-1][1]:.0%} of the operators in the normal cells do nothing but "

@@ -90,10 +90,28 @@ def _share(value: float | None) -> str:
   return "–" if value is None else f"{value:.2%}"
 
 
+def front(found: Sequence[Network], key: str = "accuracy") -> list[Network]:
+  """Returns the networks that no other one dominates, by FLOPs.
+
+  A network is dominated by one that costs no more and is no less accurate, and
+  is better in one of the two. Of equal ones the first stays.
+  """
+  known = [
+    n for n in found if n.flops is not None and getattr(n, key) is not None
+  ]
+  best: list[Network] = []
+  for n in sorted(known, key=lambda n: (n.flops, -getattr(n, key))):
+    if not best or getattr(n, key) > getattr(best[-1], key):
+      best.append(n)
+  return best
+
+
 def series(
   found: Sequence[Network], name: str, colour: str, key: str = "accuracy"
 ) -> list[scatter.Series]:
-  """Returns the points of a Pareto set; none if no network has both numbers.
+  """Returns the recorded networks as points, their front as a line.
+
+  None if no network has both numbers.
 
   Args:
     found: the set.
@@ -108,7 +126,8 @@ def series(
   ]
   if not points:
     return []
-  return [scatter.Series(name, *zip(*points, strict=True), colour)]
+  line = [(n.flops, getattr(n, key)) for n in front(found, key)]
+  return [scatter.Series(name, *zip(*points, strict=True), colour, line)]
 
 
 def pareto_section(run: records.Run) -> str:
@@ -129,6 +148,7 @@ def pareto_section(run: records.Run) -> str:
       "accuracy against FLOPs of the Pareto set",
       shown,
       scatter.FLOPS,
+      "accuracy",
     )
     figures.append(page.figure("Accuracy against FLOPs", svg))
   figures.append(
@@ -136,10 +156,19 @@ def pareto_section(run: records.Run) -> str:
   )
   lines = len(found)
   words = f"{lines} networks" if lines > 1 else "One network"
+  words += " recorded by one search, as in figure 1 of the GOLD-NAS paper."
+  best = front(found)
+  if best and len(best) < lines:
+    letters = ", ".join(n.letter for n in best)
+    words += (
+      f" On the Pareto front, the line, {'is' if len(best) == 1 else 'are'} "
+      f"{letters}; each of the others costs more than one of these and is no "
+      "better."
+    )
   return page.section(
     "Pareto set",
     page.grid(figures) + _texts(found),
-    f"{words} of one search, as in figure 1 of the GOLD-NAS paper. The "
+    f"{words} The "
     "accuracy is that of the search network with its own weights; retraining "
     "from scratch gives the paper's. FLOPs (multiply-adds of an image) and "
     "parameters are those of the derived network.",
