@@ -51,7 +51,8 @@ def base() -> ml_collections.ConfigDict:
       "warmup": "0 epochs",  # alpha rests so long (pdarts: in each stage)
       "tau": 10.0,  # gdas, entrannas, dst: temperature at the start
       "tau_end": 1.0,  # gdas: and at the end; it falls linearly
-      "tau_ratio": 0.923,  # entrannas, dst: factor of an epoch
+      "tau_ratio": 0.923,  # entrannas, dst: factor of an epoch, of a run of
+      "tau_epochs": 50,  # so many; others end at the same tau. 0 = of any run
       "sparsity": 0.1,  # dst: lambda, of -log t in the architecture's loss
       "settle": "2 epochs",  # entrannas, dst: compile transit cells as they
       # are once they have stayed so long, twice as long each time; 0 = never
@@ -92,7 +93,8 @@ def base() -> ml_collections.ConfigDict:
     "weights": {  # SGD with cosine decay, of the network's weights
       "lr": 0.025,  # at the start
       "lr_end": 0.001,  # at the end of the cosine
-      "momentum": 0.9,  # without Nesterov
+      "momentum": 0.9,  # of SGD
+      "nesterov": False,  # look ahead by the momentum
       "decay": 3e-4,  # L2, part of the gradient
       "clip": 5.0,  # largest global norm of the gradient; 0 = no clipping
       "warmup": "0 epochs",  # linear rise of the learning rate
@@ -162,7 +164,8 @@ RANGES = (
     "0 or greater",
     "data.limit data.crop_pad data.cutout algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
-    "weights.clip arch.decay arch.init algo.sparsity gold.mu gold.t0",
+    "weights.clip arch.decay arch.init algo.sparsity gold.mu gold.t0 "
+    "algo.tau_epochs",
   ),
   (
     lambda v: 0 <= v < 1,
@@ -186,7 +189,8 @@ RANGES = (
   (
     lambda v: v <= 10**6,
     "at most 1,000,000",
-    "algo.candidates gold.candidates train.steps_per_dispatch log.keep",
+    "algo.candidates gold.candidates train.steps_per_dispatch log.keep "
+    "algo.tau_epochs",
   ),
   (
     lambda v: v <= 10**9,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -303,3 +304,24 @@ def test_the_temperature_falls_by_a_ratio_an_epoch_and_rests_at_its_end():
     assert float(tau(step)) == pytest.approx(5 * 0.923**2, rel=1e-6)
   tau = annealed(5.0, 0.923, epochs=0.5, steps_per_epoch=4)
   assert float(tau(2)) == 5.0
+
+
+@pytest.mark.parametrize("epochs", (12, 100, 2.5))
+def test_a_run_of_any_length_ends_at_the_papers_temperature(epochs):
+  tau = annealed(5.0, 0.923, epochs=epochs, steps_per_epoch=4, of=50)
+  assert float(tau(0)) == float(tau(3)) == 5.0
+  last = math.ceil(epochs) - 1
+  for step in (4 * last, 4 * last + 3):
+    assert float(tau(step)) == pytest.approx(5 * 0.923**49, rel=1e-5)
+  assert float(tau(4)) == pytest.approx(5 * 0.923 ** (49 / last), rel=1e-5)
+
+
+def test_the_paper_s_own_length_is_the_paper_s_schedule():
+  of, own = (
+    annealed(5.0, 0.923, epochs=50, steps_per_epoch=4, of=n) for n in (50, 0)
+  )
+  assert [float(of(4 * e)) for e in range(50)] == [
+    float(own(4 * e)) for e in range(50)
+  ]
+  short = annealed(5.0, 0.923, epochs=0.5, steps_per_epoch=4, of=50)
+  assert float(short(2)) == 5.0

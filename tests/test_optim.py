@@ -75,14 +75,19 @@ def run():
   return rng.normal(size=4), scale * rng.normal(size=(5, 4))
 
 
-@pytest.mark.parametrize("clip", (0.0, 5.0))
+@pytest.mark.parametrize("clip,nesterov", ((0.0, False), (5.0, False),
+                                           (5.0, True)))
 @pytest.mark.usefixtures("x64")
-def test_sgd_is_pytorchs(run, clip):
+def test_sgd_is_pytorchs(run, clip, nesterov):
   start, gradients = run
   rates = [0.1, 0.2, 0.05, 0.3, 0.1]
   found, state = rollout(
     optim.sgd(
-      lambda step: jnp.asarray(rates)[step], momentum=0.9, decay=0.1, clip=clip
+      lambda step: jnp.asarray(rates)[step],
+      momentum=0.9,
+      decay=0.1,
+      clip=clip,
+      nesterov=nesterov,
     ),
     start,
     gradients,
@@ -92,10 +97,10 @@ def test_sgd_is_pytorchs(run, clip):
   for lr, g in zip(rates, gradients, strict=True):
     norm = np.linalg.norm(g)
     if clip and norm > clip:
-      g, clipped = g * clip / norm, clipped + 1
+      g, clipped = g * clip / (norm + 1e-6), clipped + 1
     g = g + 0.1 * w
     buffer = 0.9 * buffer + g
-    w = w - lr * buffer
+    w = w - lr * (g + 0.9 * buffer if nesterov else buffer)
     path.append(w)
   assert clipped == (2 if clip else 0)
   np.testing.assert_allclose(found, path, rtol=1e-10)
@@ -120,6 +125,29 @@ def test_adam_is_pytorchs(run):
     w = w - 0.05 / (1 - 0.5**t) * m / denominator
     path.append(w)
   np.testing.assert_allclose(found, path, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ("sgd", "adam"))
+def test_without_decay_pruned_logits_are_not_read(kind, monkeypatch):
+  # As a decay does that is not left out where it is zero.
+  monkeypatch.setattr(
+    optax,
+    "add_decayed_weights",
+    lambda rate: optax.stateless(
+      lambda g, w: jax.tree.map(lambda g, w: g + rate * w, g, w)
+    ),
+  )
+  optimizer = {
+    "sgd": optim.sgd(lambda _: 0.1, momentum=0.9, decay=0.0, clip=5.0),
+    "adam": optim.adam(0.1, b1=0.5, b2=0.999, decay=0.0),
+  }[kind]
+  logits = jnp.array([0.5, -jnp.inf])
+  state = optimizer.init(logits)
+  for _ in range(2):
+    updates, state = optimizer.update(jnp.array([1.0, 0.0]), state, logits)
+    logits = optax.apply_updates(logits, updates)
+  assert np.isfinite(logits[0]) and logits[0] < 0.4
+  assert logits[1] == -jnp.inf
 
 
 def test_the_momentum_buffer_is_zero_before_the_first_step():

@@ -139,22 +139,33 @@ def threshold_logits(name: str) -> str:
 
 
 def annealed(
-  start: float, ratio: float, *, epochs: float, steps_per_epoch: int
+  start: float,
+  ratio: float,
+  *,
+  epochs: float,
+  steps_per_epoch: int,
+  of: int = 0,
 ) -> Temperature:
   """tau at a step: start * ratio^e after e whole epochs (section 4.2).
+
+  The paper's searches have 50 epochs and end at 5 * 0.923^49 = 0.099. A
+  shorter or longer one ends there, too, if it is told of them.
 
   Args:
     start: in the first epoch; 5 in the paper.
     ratio: from epoch to epoch; 0.923 in the paper.
     epochs: of the whole run.
     steps_per_epoch: of the training split.
+    of: epochs that `ratio` was meant for: the run's first and last epoch have
+      the temperatures of their first and last. 0 for the run's own.
   """
   last = math.ceil(epochs) - 1
+  stretch = (of - 1) / max(last, 1) if of else 1
 
   def temperature(step: Array | int) -> Array:
     # After the last epoch it is what it was in it: evaluations come then.
     epoch = jnp.minimum(step // steps_per_epoch, last)
-    return start * ratio ** jnp.asarray(epoch, jnp.float32)
+    return start * ratio ** (stretch * jnp.asarray(epoch, jnp.float32))
 
   return temperature
 

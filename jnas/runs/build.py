@@ -201,6 +201,7 @@ def weights_optimizer(
     momentum=config.weights.momentum,
     decay=config.weights.decay,
     clip=config.weights.clip,
+    nesterov=config.weights.nesterov,
   )
 
 

@@ -126,6 +126,7 @@ def algorithm(
       config.algo.tau_ratio,
       epochs=clock.epochs,
       steps_per_epoch=clock.per_epoch,
+      of=config.algo.tau_epochs,
     )
     if name == "entrannas":
       return entrannas.entrannas(own, estimate, temperature)

@@ -47,22 +47,51 @@ def ramp(end: float, *, epochs: float, steps_per_epoch: int) -> Schedule:
 
 
 def sgd(
-  schedule: Schedule, *, momentum: float, decay: float, clip: float
+  schedule: Schedule,
+  *,
+  momentum: float,
+  decay: float,
+  clip: float,
+  nesterov: bool = False,
 ) -> optax.GradientTransformation:
   """SGD as PyTorch has it: clip, add decay * w, momentum, learning rate.
 
   Args:
     schedule: learning rate at a step.
-    momentum: without Nesterov's correction.
+    momentum: factor of the buffer.
     decay: of every parameter, as an L2 term in the gradient.
     clip: largest global norm of the gradient, before the decay; 0 for none.
+    nesterov: whether a step looks ahead by the momentum once more.
   """
   return optax.chain(
-    optax.clip_by_global_norm(clip) if clip else optax.identity(),
-    optax.add_decayed_weights(decay),
-    optax.trace(momentum),
+    _clip(clip) if clip else optax.identity(),
+    _decay(decay),
+    optax.trace(momentum, nesterov=nesterov),
     optax.scale_by_learning_rate(schedule),
   )
+
+
+def _clip(most: float) -> optax.GradientTransformation:
+  """The gradient times most / (norm + 1e-6), if that is below one.
+
+  So has PyTorch's clip_grad_norm_; optax divides by the norm alone.
+  """
+
+  def clipped(gradient: Any, w: Any) -> Any:
+    del w
+    scale = jnp.minimum(1.0, most / (optax.tree.norm(gradient) + 1e-6))
+    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
+
+  return optax.stateless(clipped)
+
+
+def _decay(rate: float) -> optax.GradientTransformation:
+  """The gradient plus rate * w.
+
+  Without decay w is not even read: zero times the logit of a pruned operator,
+  which is minus infinity, would be no number.
+  """
+  return optax.add_decayed_weights(rate) if rate else optax.identity()
 
 
 def adam(
@@ -77,7 +106,7 @@ def adam(
     decay: of every parameter, as an L2 term in the gradient.
   """
   return optax.chain(
-    optax.add_decayed_weights(decay),
+    _decay(decay),
     optax.scale_by_adam(b1=b1, b2=b2),
     optax.scale_by_learning_rate(lr),
   )

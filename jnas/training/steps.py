@@ -341,7 +341,8 @@ def momentum_virtual(
 ) -> Callable[[State], Callable[[Any, Any], Any]]:
   """A function state -> DARTS's virtual step from that state.
 
-  It is what `optim.sgd` would do, without its clipping.
+  It is what `optim.sgd` would do, without its clipping. Nesterov's correction
+  is left out, too, as in NAS-Bench-201's code, which trains with it.
   """
 
   def virtual(state: State) -> Callable[[Any, Any], Any]:
