@@ -21,6 +21,7 @@ Around them, from the bottom to the top:
   training    how a model is trained, whichever
   runs        the programs: search, retrain, compare, report
   main        command line to run
+  cli         the command jnas: main, the report, and what there is to choose
 
 The mathematics needs none of the machinery to be read or tested.
 `tests/test_layers.py` holds the table of what may import what.

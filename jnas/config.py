@@ -18,8 +18,13 @@ from typing import Any
 
 import ml_collections
 
+import jnas
 from jnas import conflicts, needs
 from jnas.fields import CHOICES, DURATIONS, POSITIVE_DURATIONS, RANGES, base
+
+# The configs that come with the package; wherever a program is started,
+# configs/NAME.py is one of them if there is no such file.
+CONFIGS = (pathlib.Path(jnas.__file__).parent / "configs").resolve()
 
 _Lengths = Mapping[str, tuple[float, str]]  # number and unit by field
 _DURATION = re.compile(
@@ -80,7 +85,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   """Returns the checked, locked config of a file with overrides on top.
 
   Args:
-    spec: "PATH.py" or "PATH.py:argument".
+    spec: "PATH.py" or "PATH.py:argument"; see also CONFIGS.
     overrides: "--config.a.b=value"; the value is read as the type that the
       field has. Of a boolean "=value" may be left out, it is then true.
 
@@ -156,14 +161,15 @@ def _from_file(spec: str) -> ml_collections.ConfigDict:
   if path.suffix != ".py":
     stem, colon, argument = spec.partition(":")
     near = _nearest(pathlib.Path(f"{stem}.py"))
-    hint = f"; did you mean {near}{colon}{argument}?" if near else ""
+    hint = f"; did you mean {near}{colon}{argument}?"
     raise ValueError(
       "expected a config file as PATH.py or PATH.py:argument, got "
       f"{_shown(spec)}{hint}"
     )
+  if not path.is_file() and path.parts[:1] == (CONFIGS.name,):
+    path = CONFIGS.parent / path
   if not path.is_file():
-    near = _nearest(path)
-    hint = f"; did you mean {near}?" if near else ""
+    hint = f"; did you mean {_nearest(path)}?"
     raise FileNotFoundError(f"there is no config file {path}{hint}")
   try:
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -188,15 +194,14 @@ def _from_file(spec: str) -> ml_collections.ConfigDict:
 
 def _nearest(path: pathlib.Path) -> str:
   """The config file that `path` may mean: beside it, or one of jnas's own."""
-  own = pathlib.Path(__file__).parents[1] / "configs"
-  for folder in (path.parent, own):
+  for folder in (path.parent, CONFIGS):
     try:
       names = [found.name for found in folder.glob("*.py")]
     except (OSError, ValueError):
       continue
     if close := difflib.get_close_matches(path.name[:100], names, n=1):
       return str(folder / close[0])
-  return f"one of those in {own}" if own.is_dir() else ""
+  return f"one of those in {CONFIGS}"
 
 
 def _said(error: BaseException, path: pathlib.Path) -> str:

@@ -30,14 +30,17 @@ no --config is given. To see a whole search in a few minutes, type
 
   python -m jnas.main --config=configs/amended_darts.py:quick
 
-and python -m jnas.main --help for the rest."""
+jnas list shows all configs, python -m jnas.main --help the rest."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+  argv: Sequence[str] | None = None, tasks: Sequence[str] = ()
+) -> int:
   """Returns the exit status: 0, 2 for an error of the user, 130 for Ctrl-C.
 
   Args:
     argv: the command line with the program's name first; sys.argv if None.
+    tasks: what the config may be for, if not for any task.
 
   Errors that are not the user's, and SystemExit of a run, pass through.
   """
@@ -57,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.config:
       raise ValueError(_NO_CONFIG)
     config = config_lib.load(options.config, overrides)
+    if tasks and config.task not in tasks:
+      raise ValueError(
+        f"expected a config of task {' or '.join(tasks)}, got "
+        f"{options.config} of task {config.task}"
+      )
     name = entries.run_name(options.config)
     workdir = pathlib.Path(options.workdir or f"runs/{name}")
     _set_up_jax(options)

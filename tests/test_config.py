@@ -255,8 +255,9 @@ def test_config_file_beside_the_package_is_found_from_elsewhere(
   tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
+  assert config_lib.load("configs/darts.py:quick").data.name == "digits"
   for spec, near in (
-    ("configs/darts.py", "darts.py"),
+    ("configs/dart.py", "darts.py"),
     ("configs/darts:quick", "darts.py:quick"),
     ("dart.py", "darts.py"),
   ):

@@ -44,6 +44,7 @@ LAYERS = {
   "training": MATHEMATICS | MACHINERY,
   "runs": MATHEMATICS | MACHINERY | {"config", "needs", "training"},
   "main": {"config", "runs"},
+  "cli": {"config", "fields", "genotype", "main", "runs"},
 }
 NO_JAX = {
   *("fields", "conflicts", "needs", "config"),

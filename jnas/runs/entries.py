@@ -18,7 +18,6 @@ IMPOSED = (
   *("space.cells", "space.width", "space.table"),
 )
 _OWN = ("task", "seed", "compare.")
-_ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Entry(NamedTuple):
@@ -243,19 +242,10 @@ def _is_text(spec: Any) -> bool:
 
 
 def _load(spec: str, changes: dict[str, Any]) -> ml_collections.ConfigDict:
-  config = config_lib.load(_found(spec))
+  config = config_lib.load(spec)
   config.update_from_flattened_dict(changes)
   config_lib.validate(config)
   return config
-
-
-def _found(spec: str) -> str:
-  """Returns the spec with the path of a file that is there, if one is."""
-  stem, has_argument, argument = spec.partition(".py:")
-  path = pathlib.Path(f"{stem}.py" if has_argument else spec)
-  if path.is_file() or not (_ROOT / path).is_file():
-    return spec
-  return f"{_ROOT / path}:{argument}" if has_argument else str(_ROOT / path)
 
 
 def _seeded(

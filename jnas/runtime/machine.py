@@ -31,9 +31,9 @@ def command() -> str:
     words = ["-m", spec.name.removesuffix(".__main__")]
   else:
     words = [program]
-  words = [_FOLDER.sub("", word) for word in words + sys.argv[1:]]
-  interpreter = os.path.basename(sys.executable or "python")
-  return shlex.join([interpreter, *words])
+  if spec is not None or program.endswith(".py"):
+    words = [os.path.basename(sys.executable or "python"), *words]
+  return shlex.join(_FOLDER.sub("", word) for word in words + sys.argv[1:])
 
 
 def _cpu() -> str:

@@ -1,0 +1,104 @@
+"""The command `jnas`.
+
+  jnas list                                what there is to choose from
+  jnas search CONFIG [--workdir=FOLDER]    search for an architecture
+  jnas retrain CONFIG                      train one that was found
+  jnas compare CONFIG                      several searches, several seeds
+  jnas report FOLDER ...                   the report on a run, or on several
+
+CONFIG is as of `python -m jnas.main --config=CONFIG`, such as
+configs/darts.py:quick, and all of its flags may follow: jnas search --help.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import runpy
+import sys
+import textwrap
+
+from jnas import fields, genotype
+from jnas.config import CONFIGS
+
+# The tasks that a config may have for a command.
+_TASKS = {
+  "search": ("search", "random_pruning"),
+  "retrain": ("retrain",),
+  "compare": ("compare",),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Returns the exit status: that of the command, 2 for none or a wrong one.
+
+  Args:
+    argv: the words after `jnas`; those of sys.argv if None.
+  """
+  command, *rest = (sys.argv[1:] if argv is None else argv) or ("",)
+  if command in ("--help", "-h", "help"):
+    print(__doc__, end="")
+    return 0
+  commands: dict[str, Callable[[Sequence[str]], int]] = {
+    "list": _list,
+    "report": _report,
+    **{name: lambda words: _run(command, words) for name in _TASKS},
+  }
+  if command not in commands:
+    got = f"got {command!r}" if command else "got none"
+    print(
+      f"error: expected a command, one of {', '.join(commands)}, {got}; "
+      "jnas --help says what they do",
+      file=sys.stderr,
+    )
+    return 2
+  return commands[command](rest)
+
+
+def _run(command: str, words: Sequence[str]) -> int:
+  from jnas import main as main_lib  # late: it loads JAX
+
+  if words and not words[0].startswith("-"):
+    words = (f"--config={words[0]}", *words[1:])
+  return main_lib.main((f"jnas {command}", *words), _TASKS[command])
+
+
+def _report(words: Sequence[str]) -> int:
+  from jnas.runs import report
+
+  return report.main(words)
+
+
+def _list(words: Sequence[str]) -> int:
+  if words:
+    print(f"error: jnas list takes no words, got {words[0]}", file=sys.stderr)
+    return 2
+  for title, lines in _choices():
+    print(f"{title}\n{textwrap.indent(lines, '  ')}\n")
+  return 0
+
+
+def _choices() -> Iterator[tuple[str, str]]:
+  """Yields title and lines of each kind of thing that has names."""
+  yield f"configs, in {CONFIGS}", "\n".join(_configs())
+  for title, names in (
+    ("algorithms (algo.name)", fields.CHOICES["algo.name"]),
+    ("search spaces (space.name)", fields.CHOICES["space.name"]),
+    ("operators of image cells", genotype.OPERATIONS),
+    ("operators of NAS-Bench-201", genotype.NAS_BENCH_201_OPERATIONS),
+    ("operators of recurrent cells", genotype.RECURRENT_OPERATIONS),
+    ("published cells (retrain.genotype)", genotype.ZOO),
+    ("published recurrent cells", genotype.RECURRENT_ZOO),
+  ):
+    yield title, textwrap.fill(" ".join(names), 76, break_on_hyphens=False)
+
+
+def _configs() -> Iterator[str]:
+  for path in sorted(CONFIGS.rglob("*.py")):
+    module = runpy.run_path(str(path))
+    yield f"configs/{path.relative_to(CONFIGS)}"
+    about = (module["__doc__"] or "").partition("\n")[0]
+    arguments = " ".join(f":{name}" for name in module["ARGUMENTS"])
+    for text in (about, arguments):
+      yield textwrap.indent(textwrap.fill(text, 72), "  ")
+
+
+if __name__ == "__main__":
+  sys.exit(main())
