@@ -19,11 +19,11 @@ import sys
 import traceback
 
 from absl import flags
-import jax
 import ml_collections
 
 from jnas import config as config_lib
 from jnas.runs import entries
+from jnas.runtime import signals
 
 _NO_CONFIG = """\
 no --config is given. To see a whole search in a few minutes, type
@@ -42,9 +42,15 @@ def main(
     argv: the command line with the program's name first; sys.argv if None.
     tasks: what the config may be for, if not for any task.
 
-  Errors that are not the user's, and SystemExit of a run, pass through.
+  Errors that are not the user's, and SystemExit of a run, pass through; SIGTERM
+  becomes SystemExit(143), also before there is a run to save.
   """
-  arguments, overrides = _split(sys.argv if argv is None else argv)
+  with signals.exit_on_sigterm():
+    return _main(sys.argv if argv is None else argv, tasks)
+
+
+def _main(argv: Sequence[str], tasks: Sequence[str]) -> int:
+  arguments, overrides = _split(argv)
   options = _options()
   try:
     rest = _parse(options, arguments)
@@ -168,17 +174,18 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _set_up_jax(options: flags.FlagValues) -> None:
+  # Imported late: until then signals are heard and mistakes told without JAX.
+  import jax
+
+  from jnas.runtime import compile_cache
+
   if options.distributed:
     jax.distributed.initialize()
   if not options.compile_cache:
     return
   folder = pathlib.Path(options.compile_cache).expanduser()
-  # Whoever can write here decides what this process executes.
   try:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-      raise PermissionError(f"others can write in {folder}")
+    compile_cache.prepare(folder)
   except OSError as error:
     print(f"compiling without a cache: {error}", file=sys.stderr)
     return

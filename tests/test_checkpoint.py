@@ -102,6 +102,9 @@ def test_nothing_there(tmp_path):
       checkpoints.restore(5, abstract())
   with pytest.raises(ValueError, match="at least 1 checkpoint, got 0"):
     Checkpoints(tmp_path, keep=0)
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ValueError, match="expected a folder .*, got a file"):
+    Checkpoints(tmp_path / "file")
 
 
 def test_the_newest_are_kept_and_a_step_is_saved_once(tmp_path):
@@ -153,6 +156,10 @@ def damaged_seal(folder):
   os.truncate(folder / "files.json", 30)
 
 
+def empty_seal(folder):
+  (folder / "files.json").write_text("{}")
+
+
 DAMAGE = {
   delete_meta: "meta.* is missing",
   delete_largest: "is missing",
@@ -161,6 +168,7 @@ DAMAGE = {
   empty: "was not finished",
   unsealed: "was not finished",
   damaged_seal: "files.json is damaged",
+  empty_seal: "files.json does not list",
 }
 
 

@@ -43,7 +43,7 @@ LAYERS = {
   "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},
   "training": MATHEMATICS | MACHINERY,
   "runs": MATHEMATICS | MACHINERY | {"config", "needs", "training"},
-  "main": {"config", "runs"},
+  "main": {"config", "runtime", "runs"},
   "cli": {"config", "fields", "genotype", "main", "runs"},
 }
 NO_JAX = {

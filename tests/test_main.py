@@ -1,6 +1,8 @@
 """The command line: what reaches a run, and what a user is told."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import types
@@ -9,6 +11,7 @@ import jax
 import pytest
 
 from jnas import main as main_lib
+from jnas.runtime import signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
@@ -116,6 +119,30 @@ def test_other_errors_pass_through(runs, error):
   with pytest.raises(type(error)) as caught:
     call(f"--config={CONFIGS / 'darts.py'}")
   assert caught.value is error
+
+
+def test_sigterm_outside_of_a_run_is_an_exit_status(runs, monkeypatch, capfd):
+  before = signal.getsignal(signal.SIGTERM)
+  at_the_end = []
+
+  def load(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    at_the_end.append("not reached")
+
+  monkeypatch.setattr(main_lib.config_lib, "load", load)
+  with pytest.raises(SystemExit) as caught:
+    call(f"--config={CONFIGS / 'darts.py'}")
+  assert caught.value.code == signals.TERMINATED == 143 and not at_the_end
+  assert "stopped by SIGTERM" in capfd.readouterr().err
+  signal.signal(signal.SIGTERM, before)
+
+
+def test_a_second_sigterm_ends_a_run_that_hangs():
+  with signals.exit_on_sigterm(), signals.Stop() as stop:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested
+    # Of the system, which needs no Python to be heard.
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.fixture

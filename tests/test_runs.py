@@ -15,8 +15,8 @@ import pytest
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
-from jnas.runs import retrain, search, session
-from jnas.runtime import checkpoint
+from jnas.runs import retrain, search
+from jnas.runtime import checkpoint, signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "amended_darts.py"
@@ -151,7 +151,7 @@ def test_sigterm_saves_and_a_half_written_checkpoint_is_skipped(
   wait_for_step(workdir, 16, process)
   process.send_signal(signal.SIGTERM)
   output, _ = process.communicate(timeout=60)
-  assert process.returncode == session.TERMINATED, output
+  assert process.returncode == signals.TERMINATED, output
   assert "stopped by SIGTERM after step" in output
   assert "Traceback" not in output
   folders = sorted(
@@ -165,6 +165,28 @@ def test_sigterm_saves_and_a_half_written_checkpoint_is_skipped(
   output = finished(start(workdir))
   assert f"going on from step {folders[-2]}" in output
   assert "skipped" in output
+  assert_same_run(whole, workdir)
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_its_first_second_ten_times_goes_on(whole, tmp_path):
+  workdir = tmp_path / "killed"
+  config, written = workdir / "config.json", 0
+  for tenths in range(10):
+    process = start(workdir)
+    # Its beginning: the folder, or where it is there, its config.
+    while process.poll() is None and (
+      config.stat().st_mtime_ns == written
+      if config.exists()
+      else not workdir.exists()
+    ):
+      time.sleep(0.002)
+    time.sleep(tenths / 10)
+    process.kill()
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
+    written = config.stat().st_mtime_ns if config.exists() else 0
+  finished(start(workdir))
   assert_same_run(whole, workdir)
 
 

@@ -103,6 +103,17 @@ def test_a_resumed_run_leaves_what_an_uninterrupted_one_leaves(tmp_path, cut):
     assert (tmp_path / "killed" / name).read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+  "line", ['{"step": "two"}', '{"step": null}', '{"step": [1]}', "[" * 100_000]
+)
+def test_rewind_drops_lines_whose_step_is_no_number(tmp_path, line):
+  path = tmp_path / "metrics.jsonl"
+  path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+  with Writer(tmp_path) as writer:
+    writer.rewind(2)
+  assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
 def test_rewind_while_open_and_to_the_beginning(tmp_path):
   with Writer(tmp_path) as writer:
     fill(writer, range(8))
@@ -116,7 +127,7 @@ def test_rewind_while_open_and_to_the_beginning(tmp_path):
 
 def test_tensorboard_is_optional(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorboardX", None)
-  with pytest.raises(ImportError, match=r"jnas\[tensorboard\]"):
+  with pytest.raises(ValueError, match=r"jnas\[tensorboard\]"):
     Writer(tmp_path, tensorboard=True)
   seen = []
 

@@ -21,7 +21,6 @@ and seeds may be added to a comparison that has ended.
 """
 
 from collections.abc import Mapping, Sequence
-import json
 import pathlib
 import statistics
 from typing import Any
@@ -86,7 +85,7 @@ def run(
   # would otherwise take searches from each other.
   with workdir_lib.alone(workdir, primary):
     if primary:
-      _put(workdir, "config.json", config.to_dict())
+      workdir_lib.claim(config, workdir)
       if pending:
         (workdir / "result.json").unlink(missing_ok=True)
     say(_opening(config, todo, pending))
@@ -272,7 +271,7 @@ def _check_workdirs(
 ) -> None:
   """Returns if all searches may run in their folders, raises ValueError."""
   # What another comparison has left does no harm: each run is checked below.
-  if _read(workdir / "config.json").get("task") != config.task:
+  if workdir_lib.read(workdir / "config.json").get("task") != config.task:
     workdir_lib.check(config, workdir)
   runs = [(entry.config, workdir / entry.folder) for entry in todo]
   for entry in todo:
@@ -322,17 +321,8 @@ def _finished(
   # ended goes through all its steps in no time.
   if jax.process_count() > 1 or not (folder / "report.html").exists():
     return None
-  result = _read(folder / "result.json")
+  result = workdir_lib.read(folder / "result.json")
   return result if result.get("task") == task else None
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  """Returns the object in a JSON file; empty if there is none."""
-  try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError):
-    return {}
-  return found if isinstance(found, dict) else {}
 
 
 # What is told and written.

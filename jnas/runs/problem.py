@@ -7,6 +7,7 @@ import ml_collections
 
 from jnas.algorithms import base
 from jnas.data import benchmark, device, sources
+from jnas.data.fingerprint import fingerprint
 from jnas.runs import build, recipe
 from jnas.runtime import parallel
 from jnas.training.controller import Controller, Stage
@@ -23,6 +24,7 @@ class Problem(NamedTuple):
     clock: of the whole run.
     stages: decides what is searched.
     table: true accuracies, or None.
+    fingerprint: of the data.
   """
 
   config: ml_collections.ConfigDict
@@ -32,6 +34,7 @@ class Problem(NamedTuple):
   clock: build.Clock
   stages: Controller
   table: benchmark.Table | None
+  fingerprint: str
 
 
 def read(config: ml_collections.ConfigDict) -> Problem:
@@ -55,7 +58,9 @@ def read(config: ml_collections.ConfigDict) -> Problem:
   if table:
     table.best(config.space.column)  # tells a wrong name before the search
   stages = recipe.stages(config, spec, clock, data.train_x.shape[1:3])
-  return Problem(config, data, mesh, splits, clock, stages, table)
+  return Problem(
+    config, data, mesh, splits, clock, stages, table, fingerprint(*data)
+  )
 
 
 def algorithm(problem: Problem, stage: Stage) -> base.Algorithm:

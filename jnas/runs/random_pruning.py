@@ -51,9 +51,7 @@ def run(
   workdir_lib.check(config, workdir)
   data = build.load(config)
   primary = jax.process_index() == 0
-  with workdir_lib.alone(workdir, primary), Writer(workdir) as writer:
-    if primary:
-      writer.put("config.json", config.to_dict())
+  with workdir_lib.claimed(config, workdir), Writer(workdir) as writer:
     found = _networks(config, data, workdir, writer if primary else None)
     result = {
       "task": config.task,

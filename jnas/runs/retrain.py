@@ -9,6 +9,7 @@ import ml_collections
 
 from jnas import genotype as genotype_lib
 from jnas.data import sources
+from jnas.data.fingerprint import fingerprint
 from jnas.runs import build, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
@@ -133,5 +134,9 @@ def build_plan(
     splits=(train,),
     evaluate=evaluate,
     rates=build.rates(learning_rate, drop),
-    meta={"task": "retrain", "spec": repr(spec)},
+    meta={
+      "task": "retrain",
+      "spec": repr(spec),
+      "data": fingerprint(*data),
+    },
   )

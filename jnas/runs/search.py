@@ -201,7 +201,11 @@ def build_plan(
       problem, stage, algorithm, network, drop, measure
     ),
     rates=build.rates(learning_rate, drop, begun),
-    meta={"task": "search", "stage": stage.to_json()},
+    meta={
+      "task": "search",
+      "stage": stage.to_json(),
+      "data": problem.fingerprint,
+    },
     until=stage.stop,
     following=following,
     resume=resume,

@@ -11,17 +11,15 @@ from jax.sharding import Mesh, PartitionSpec
 import ml_collections
 
 from jnas.data import device
-from jnas.runs import report
+from jnas.runs import report, resume
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.build import Clock
 from jnas.runtime import checkpoint, machine, metrics, parallel
 from jnas.runtime.progress import Progress
-from jnas.runtime.signals import Stop
+from jnas.runtime.signals import TERMINATED, Stop
 from jnas.runtime.writer import Writer
 from jnas.training import loop, steps
 from jnas.training.state import State, means, zero_sums
-
-TERMINATED = 143  # what a shell reports of a process that SIGTERM ended
 
 
 class Plan(NamedTuple):
@@ -39,7 +37,7 @@ class Plan(NamedTuple):
     evaluate: (state, step, writer) -> (state, values of the line of this
       evaluation).
     rates: step -> values that follow a schedule, for the lines.
-    meta: of the checkpoints.
+    meta: of the checkpoints; with "data", the data's fingerprint.
     until: the step at which another plan takes over, if one does.
     following: state at that step -> (the next plan, its first state), or None
       if the run is complete.
@@ -85,7 +83,7 @@ def execute(
 
   Args:
     plan: what to run.
-    config: as `workdir.check` has accepted it.
+    config: of the run.
     workdir: where everything is written; made if it is not there.
     mesh: the devices.
     files: JSON records to write before the first step, by file name.
@@ -97,29 +95,38 @@ def execute(
   Raises:
     SystemExit: with status 143, when the run was asked to stop; its state is
       saved.
-    ValueError: a metric became NaN or infinite, or another process runs in
-      the directory.
+    ValueError: a metric became NaN or infinite; another process runs in the
+      directory, or it belongs to another run; or the run cannot go on with
+      these data or devices.
+    OSError: the disk is full.
   """
   primary = jax.process_index() == 0
-  folder = workdir if primary else workdir / f"process{jax.process_index()}"
   with (
-    workdir_lib.alone(workdir, primary),
+    workdir_lib.claimed(config, workdir) as folder,
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
     Writer(folder, config.log.tensorboard and primary) as writer,
     Stop() as stop,
   ):
-    found = saved.restore_latest(
-      lambda meta: jax.eval_shape(plan.of(meta).init)
-    )
-    start, state, meta = found or (0, plan.init(), {"seconds": 0.0})
-    plan = plan.of(meta) if found else plan
+    own = {"data": plan.meta["data"], "devices": mesh.size}
+
+    def structure(meta: Mapping[str, Any]) -> State:
+      resume.check(config, workdir, meta, own)
+      return jax.eval_shape(plan.of(meta).init)
+
+    here = machine.describe() | {"device_count": mesh.size}
+    here |= {"task": config.task, "started": time.time()}
+    if found := saved.restore_latest(structure):
+      start, state, meta = found
+      plan = plan.of(meta)
+      run = workdir_lib.read(folder / "run.json")
+      here, notes = resume.record(run, here, start)
+      notes = [f"going on from step {start}", *notes]
+    else:
+      notes = resume.anew(workdir)
+      start, state, meta = 0, plan.init(), {"seconds": 0.0}
     writer.rewind(start if found else -1)
-    records = {"config.json": config.to_dict(), **(files or {})}
-    for name, record in records.items():
+    for name, record in {"run.json": here, **(files or {})}.items():
       writer.put(name, record)
-    record = machine.describe() | {"task": config.task, "started": time.time()}
-    if not found:
-      writer.put("run.json", record)
     with Progress(
       plan.clock.total,
       plan.clock.per_epoch,
@@ -127,8 +134,8 @@ def execute(
       plan.title,
       enabled=config.log.progress and primary,
     ) as progress:
-      if found:
-        progress.say(f"going on from step {start}")
+      for note in notes:
+        progress.say(note)
       session = _Session(plan, config, mesh, saved, writer, progress, meta)
       try:
         state, step = session.run(state, start, lambda: stop.requested)
@@ -162,7 +169,7 @@ class _Session:
     # Time and steps since the last line, of steps alone.
     self.mark, self.steps_since = time.monotonic(), 0
     self.epoch_seconds = 0.0
-    self.last: dict[str, float] = {}
+    self.last: dict[str, float] = meta.get("last", {})
     self.shown: dict[str, float] = {}
     evaluate, save = (
       plan.clock.steps(text) for text in (config.log.evaluate, config.log.save)
@@ -302,7 +309,12 @@ class _Session:
     """Saves the state, all of whose steps have been checked."""
     state = self.flush(state, step)
     seconds = time.monotonic() - self.began
-    own = {"seconds": seconds, "compiling": self.compiling, "last": self.last}
+    own = {
+      "seconds": seconds,
+      "compiling": self.compiling,
+      "last": self.last,
+      "devices": self.mesh.size,
+    }
     self.saved.save(step, state, dict(self.plan.meta) | own)
     return state
 
@@ -338,6 +350,6 @@ def _block(every: int) -> int:
 def finish(workdir: pathlib.Path, result: Mapping[str, Any]) -> None:
   """Writes result.json and the report; of several hosts, the first does."""
   if jax.process_index() == 0:
-    with Writer(workdir) as writer:
+    with workdir_lib.enough_room(workdir), Writer(workdir) as writer:
       writer.put("result.json", result)
     report.write([workdir], workdir / "report.html")

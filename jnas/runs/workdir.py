@@ -2,13 +2,21 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import fcntl
 import json
 import pathlib
+import re
+from typing import Any
 
+import jax
 import ml_collections
 
 from jnas import config as config_lib
+from jnas.runtime.writer import Writer
+
+_TEMPORARY = re.compile(r"\.[\w-]+\.jsonl?\.\d+")  # of a `Writer`
+_PROCESS = re.compile(r"process\d+")  # folder of another process of the run
 
 
 def check(
@@ -22,14 +30,17 @@ def check(
   path = workdir / "config.json"
   if path.exists():
     try:
-      old = config_lib.flatten(json.loads(path.read_text()))
-    except ValueError as error:
+      record = json.loads(path.read_text())
+      if not isinstance(record, dict):
+        raise ValueError(f"it holds a {type(record).__name__}, no fields")
+      # A field that jnas did not have then had what is now its default.
+      old = _plain(config_lib.base()) | config_lib.flatten(record)
+    except (ValueError, RecursionError) as error:
       raise ValueError(
         f"{path} is not readable as JSON ({error}); restore it, delete "
         f"{workdir}, or choose another --workdir"
       ) from error
-    # By way of JSON, which knows lists and no tuples.
-    new = config_lib.flatten(json.loads(json.dumps(config.to_dict())))
+    new = _plain(config)
     # How a run is logged does not change its numbers.
     changed = [
       f"  {name}: {old.get(name, 'missing')!r} there, "
@@ -44,13 +55,66 @@ def check(
         + "\nTo go on with that run give the same configuration; to start "
         f"this one choose another --workdir, or delete {workdir}."
       )
-  elif workdir.exists() and any(
-    child.name != ".lock" for child in workdir.iterdir()
-  ):
+  elif workdir.exists() and not all(map(_is_beginning, workdir.iterdir())):
     raise ValueError(
       f"{workdir} is not empty and holds no run (there is no config.json); "
       "choose another --workdir"
     )
+
+
+def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns dotted name -> value as JSON has it: with lists, without tuples."""
+  return config_lib.flatten(json.loads(json.dumps(config.to_dict())))
+
+
+def _is_beginning(path: pathlib.Path) -> bool:
+  """Whether a run that has no config.json yet can have made this."""
+  if path.is_dir():
+    empty = path.name == "checkpoints" and not any(path.iterdir())
+    return empty or bool(_PROCESS.fullmatch(path.name))
+  return path.name == ".lock" or bool(_TEMPORARY.fullmatch(path.name))
+
+
+def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
+  """Makes a directory that of a run: the first thing that is written there.
+
+  Inside of `alone` only: temporary files that a kill has left are deleted.
+
+  Args:
+    config: as `check` has accepted it.
+    folder: of this process.
+  """
+  with Writer(folder) as writer:
+    writer.put("config.json", config.to_dict())
+  for path in folder.iterdir():
+    if _TEMPORARY.fullmatch(path.name):
+      path.unlink(missing_ok=True)
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the object in a JSON file; empty if there is none."""
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError, RecursionError):
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def claimed(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> Iterator[pathlib.Path]:
+  """Gives the folder of this process, in a directory that is now the run's.
+
+  Raises:
+    ValueError, OSError: see `check` and `alone`.
+  """
+  index = jax.process_index()
+  with alone(workdir, index == 0):
+    check(config, workdir)
+    folder = workdir / f"process{index}" if index else workdir
+    claim(config, folder)
+    yield folder
 
 
 @contextlib.contextmanager
@@ -59,15 +123,50 @@ def alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
 
   The lock is the operating system's: it is gone with the process, however
   that ends.
+
+  Raises:
+    ValueError: another process is there.
+    OSError: the disk is full, whoever noticed it inside.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  with open(workdir / ".lock", "a") as file:
-    try:
-      if primary:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise ValueError(
-        f"another process is running in {workdir}; wait for it, stop it, or "
-        "choose another --workdir"
-      ) from error
+  with enough_room(workdir):
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / ".lock", "a") as file:
+      try:
+        if primary:
+          fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise ValueError(
+          f"another process is running in {workdir}; wait for it, stop it, or "
+          "choose another --workdir"
+        ) from error
+      yield
+
+
+@contextlib.contextmanager
+def enough_room(workdir: pathlib.Path) -> Iterator[None]:
+  """Turns what libraries say of a full disk into one sentence.
+
+  Raises:
+    OSError: the disk is full.
+  """
+  try:
     yield
+  except Exception as error:
+    if not _is_full(error):
+      raise
+    raise OSError(
+      f"there is no room left on the disk of {workdir}; make some, and the "
+      "same command goes on from the last checkpoint"
+    ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+  """Whether a full disk, or quota, is among the causes of an error."""
+  while error is not None:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+      return True
+    # tensorstore has no error numbers.
+    if "No space left on device" in str(error):
+      return True
+    error = error.__cause__ or error.__context__
+  return False

@@ -30,14 +30,14 @@ _BROKEN = "broken"
 
 
 class _Quiet(logging.Filter):
-  """Drops what orbax says below the level of an error.
+  """Drops what orbax says.
 
-  It tells each step of what it does, and warns of damage that is reported
-  here in a line.
+  It tells each step of what it does, warns of damage that is reported here in
+  a line, and prints whole tracebacks of errors that it raises as well.
   """
 
   def filter(self, record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+    return "orbax" not in record.pathname
 
 
 @functools.cache
@@ -94,6 +94,14 @@ def _flaw(folder: pathlib.Path) -> str | None:
   try:
     expected = json.loads((folder / _SEAL).read_text())
     found = _sums(folder)
+    # What orbax or the system hides beside its files may come and go.
+    unknown = [
+      name
+      for name in found.keys() - expected.keys()
+      if not pathlib.PurePath(name).name.startswith(".")
+    ]
+    if unknown:
+      return f"{_SEAL} does not list {min(unknown)}"
     for name, sums in expected.items():
       if name not in found:
         return f"{name} is missing"
@@ -116,7 +124,7 @@ class Checkpoints:
     keep: how many to keep, at least 1.
 
   Raises:
-    ValueError: `keep` is less than 1.
+    ValueError: `keep` is less than 1, or the directory is a file.
   """
 
   def __init__(self, directory: str | os.PathLike, keep: int = 2):
@@ -124,6 +132,11 @@ class Checkpoints:
       raise ValueError(f"keep: expected at least 1 checkpoint, got {keep}")
     _hush()
     self.directory = pathlib.Path(directory).absolute()
+    if self.directory.exists() and not self.directory.is_dir():
+      raise ValueError(
+        f"checkpoints: expected a folder {self.directory}, got a file; move "
+        "it away"
+      )
     self._keep = keep
     self._thread: threading.Thread | None = None
     self._error: BaseException | None = None

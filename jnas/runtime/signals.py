@@ -1,10 +1,40 @@
 """Stopping cleanly when the machine or the user asks."""
 
+from collections.abc import Iterator
+import contextlib
+import os
 import signal
 from types import FrameType
 from typing import Any
 
+TERMINATED = 143  # what a shell reports of a process that SIGTERM ended
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends at once
+  # Not print: what it writes to may be in the middle of something.
+  os.write(2, b"stopped by SIGTERM; there is nothing to save\n")
+  raise SystemExit(TERMINATED)
+
+
+@contextlib.contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+  """Makes SIGTERM raise SystemExit(143), so that everything is tidied up.
+
+  Outside the main thread, where Python allows no handlers, it does nothing.
+  """
+  try:
+    previous = signal.signal(signal.SIGTERM, _exit)
+  except ValueError:
+    yield
+    return
+  try:
+    yield
+  finally:
+    # None: a handler that was not set from Python; it cannot be put back.
+    signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
 class Stop:
@@ -32,6 +62,8 @@ class Stop:
   def _restore(self) -> None:
     while self._previous:
       number, handler = self._previous.popitem()
+      if handler is _exit and self.requested:
+        handler = signal.SIG_DFL  # a program that hangs would not hear it
       # None: a handler that was not set from Python; it cannot be put back.
       signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

@@ -49,9 +49,10 @@ def _kept(line: bytes, step: int) -> bool:
   """Returns whether the line is whole and no later than `step`."""
   try:
     record = json.loads(line)
-  except ValueError:
+  except (ValueError, RecursionError):
     return False
-  return isinstance(record, dict) and record.get("step", step) <= step
+  at = record.get("step", step) if isinstance(record, dict) else None
+  return isinstance(at, int | float) and at <= step
 
 
 class Writer:
@@ -60,7 +61,7 @@ class Writer:
   On resume call `rewind` with the step that was restored before writing.
 
   Raises:
-    ImportError: `tensorboard` is asked for and tensorboardX is missing.
+    ValueError: `tensorboard` is asked for and tensorboardX is missing.
   """
 
   def __init__(self, workdir: str | os.PathLike, tensorboard: bool = False):
@@ -167,8 +168,8 @@ def _tensorboard() -> Any:
   try:
     from tensorboardX import SummaryWriter
   except ImportError as error:
-    raise ImportError(
-      "tensorboard: expected the package tensorboardX, which is not "
+    raise ValueError(
+      "log.tensorboard: expected the package tensorboardX, which is not "
       "installed; run `pip install 'jnas[tensorboard]'` or turn it off"
     ) from error
   return SummaryWriter
