@@ -60,6 +60,11 @@ def _space_problems(flat: Fields) -> list[str]:
     problems.append(
       f"space.table: has the cells of nas_bench_201, not of {space}"
     )
+  if flat["algo.undrawn"] and not (bench and algorithm == "gdas"):
+    problems.append(
+      "algo.undrawn: goes with algo.name gdas on space.name nas_bench_201, not "
+      f"with {algorithm} on {space}"
+    )
   if bench and flat["train.auxiliary"]:
     problems.append("train.auxiliary: nas_bench_201 has no auxiliary head")
   return problems

@@ -51,6 +51,8 @@ def base() -> ml_collections.ConfigDict:
       "warmup": "0 epochs",  # alpha rests so long (pdarts: in each stage)
       "tau": 10.0,  # gdas, entrannas, dst: temperature at the start
       "tau_end": 1.0,  # gdas: and at the end; it falls linearly
+      "undrawn": False,  # gdas: weights of operators that are not drawn count
+      # as scalars, as in NAS-Bench-201's code; on its cells only
       "tau_ratio": 0.923,  # entrannas, dst: factor of an epoch, of a run of
       "tau_epochs": 50,  # so many; others end at the same tau. 0 = of any run
       "sparsity": 0.1,  # dst: lambda, of -log t in the architecture's loss

@@ -10,9 +10,12 @@ import numpy as np
 import plain_cells
 import pytest
 
+from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.algorithms.darts import darts
+from jnas.data import benchmark
+from jnas.runs import evaluation
 from jnas.spaces import arch as arch_lib
 from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
@@ -237,6 +240,54 @@ def plain_block(params, stats, x):
   return y, plain_cells.point(sum(four) / 4, params["shortcut"][0, 0])
 
 
+@pytest.mark.parametrize("loop,gated", [(False, False), (True, False),
+                                        (True, True)])
+def test_another_column_of_weights_is_added_to_the_features(loop, gated, x64):
+  spec = spec_lib.nas_bench_201(cells=1, width=4, classes=2)
+  cell = spec.cell("cell")
+  module = SearchCell(
+    cell=cell, channels=4, reduction=False, halve_first=False, train=True,
+    affine=spec.affine, pool_norm=spec.pool_norm, axis=None, loop=loop,
+    gated=gated,
+  )
+  x, weights = normal(2, 4, 5, 4), np.eye(5)[[1, 3, 4, 0, 1, 2]]
+  params = made_up(module, x, x, None, None)
+  stats = jax.eval_shape(module.init, jax.random.key(0), x, x, None, None)
+  stats = moments(stats["batch_stats"])
+
+  def got(scalars):
+    y, _ = module.apply(
+      {"params": params, "batch_stats": stats},
+      x, x, jnp.concatenate([weights, scalars[:, None]], -1), None,
+      mutable="batch_stats",
+    )
+    return y
+
+  def wanted(scalars):
+    nodes = [x]
+    for target in (1, 2, 3):
+      total = jnp.zeros_like(x)
+      for source in range(target):
+        e = cell.edges.index((source, target))
+        one = cell.ops[int(weights[e].argmax())]
+        if one != "none":
+          row = plain_cells.place(cell, one, e)
+          total += operator(one, nodes[source], params, None, row)
+        total += scalars[e]
+      nodes.append(total)
+    return nodes[3]
+
+  def slopes(y, scalars):
+    total = jax.value_and_grad(lambda scalars: jnp.sum(jnp.sin(y(scalars))))
+    return jax.jit(total)(scalars)
+
+  for scalars in (jnp.zeros(6), normal(6)):
+    for found, expected in zip(
+      slopes(got, scalars), slopes(wanted, scalars), strict=True
+    ):
+      close(found, expected)
+
+
 @pytest.mark.parametrize("height,width,train", [(4, 6, True), (5, 3, False)])
 def test_the_block_between_two_stages(height, width, train, x64):
   module = Residual(6, functools.partial(BatchNorm, train=train))
@@ -312,3 +363,45 @@ def test_an_edge_of_none_has_no_parameters():
   params = shapes(spec)
   for i, c in ((0, 16), (6, 32), (12, 64)):
     assert size(params[f"cell{i}"]) == 9 * c * c + 2 * c
+
+
+def searched_as(argument, **more):
+  config = config_lib.load(f"configs/nas_bench_201.py:{argument}")
+  return config_lib.flatten(config) | more
+
+
+@pytest.mark.parametrize("argument,expected", [
+  ("darts", {"DARTS": 0.543}),
+  ("darts_second", {"DARTS, second order": 0.543}),
+  ("gdas", {"GDAS": 0.935}),
+  ("amended", {}),
+  ("pcdarts", {}),
+  ("random", {}),
+  ("quick_gdas", {}),
+])
+def test_published_numbers_stand_beside_the_benchmarks_searches(
+  argument, expected
+):
+  table = benchmark.Table(
+    "made up", ("cifar10_200",), {FIRST: (0.7,), FIRST + " ": (0.9,)}
+  )
+  found = evaluation.reference(table, searched_as(argument))
+  assert found["published"] == expected
+  assert (found["best"], found["mean"]) == (0.9, 0.8)
+  for field, value in (
+    ("train.length", "12 epochs"), ("weights.nesterov", False),
+    ("weights.decay", 3e-4), ("data.name", "digits"), ("data.limit", 100),
+  ):
+    flat = searched_as(argument, **{field: value})
+    assert evaluation.reference(table, flat)["published"] == {}
+
+
+def test_the_benchmarks_searches_have_its_settings():
+  flat = searched_as("gdas")
+  expected = {
+    "weights.nesterov": True, "weights.decay": 5e-4, "weights.lr": 0.025,
+    "weights.lr_end": 0.001, "weights.clip": 5.0, "train.batch": 64,
+    "algo.tau": 10.0, "algo.tau_end": 0.1, "algo.undrawn": True,
+    "arch.lr": 3e-4, "arch.decay": 1e-3,
+  }
+  assert {name: flat[name] for name in expected} == expected

@@ -192,6 +192,32 @@ def test_only_the_drawn_operator_of_gdas_gets_a_gradient(x64):
   jax.tree.map(np.testing.assert_array_equal, again, weights)
 
 
+def test_undrawn_operators_of_gdas_may_count_as_scalars(x64):
+  # The code for NAS-Bench-201: sum(w * op(x) if drawn else w).
+  algorithm = gdas(SPEC, undrawn=True)
+  arch = {name: jnp.asarray(RNG.normal(size=(5, 3))) for name in CELLS}
+  features = jnp.asarray(RNG.normal(size=(5, 3, 4)))
+  key, name = jax.random.key(6), CELLS[0]
+
+  @jax.jit
+  @functools.partial(jax.grad, has_aux=True)
+  def gradient(arch):
+    weights = algorithm.relax(arch, key, 7)[name]
+    y = jnp.einsum("eo,eof->ef", weights[:, :-1], features) + weights[:, -1:]
+    return jnp.sum(jnp.sin(y)), weights
+
+  of_arch, weights = gradient(arch)
+  logits = np.asarray(arch[name])
+  g = noise(jax.random.fold_in(key, 0), logits.shape)
+  hot = np.eye(3)[(np.log(probabilities(logits)) + g).argmax(-1)]
+  np.testing.assert_array_equal(weights, np.c_[hot, np.zeros(5)])
+  y = np.einsum("eo,eof->ef", hot, features)
+  cotangent = np.einsum("ef,eof->eo", np.cos(y), features) * hot
+  cotangent += np.cos(y).sum(-1)[:, None] * (1 - hot)
+  expected = pulled_back(logits, None, g, 10.0, cotangent)
+  np.testing.assert_allclose(of_arch[name], expected, rtol=0, atol=1e-13)
+
+
 def test_gdas_derives_from_the_softmax_and_draws_what_is_kept():
   cell = SPEC.cell("normal")
   kept = (("skip_connect",),) + cell.kept[1:]

@@ -5,10 +5,18 @@ Every step draws one operator on each edge by the Gumbel-max trick (equations 3
 and 5) and differentiates a softmax of temperature tau in its place (equation
 6). Only the drawn operator is computed, forwards and backwards (section 3.2,
 "acceleration"): no other weight gets a gradient from the network, and logits
-learn through the softmax. The authors' code for NAS-Bench-201 differs: it adds
-the weights of all other operators as scalars, whose gradient is then the sum of
-that of the features. One draw a step is shared by all cells of a kind and by
-all devices (the first release drew for each cell).
+learn through the softmax. (On CPU, for now; elsewhere all are computed, and the
+others' gradients are left out.) The authors' code for NAS-Bench-201 differs: it
+adds the weights of all other operators as scalars, whose gradient is then the
+sum of that of the features (`undrawn`).
+
+Where the paper is silent or its code differs: one draw a step is shared by the
+whole batch, by all cells of a kind and by all devices (section 3.2 samples for
+each data point, the first release of the code for each cell). `none` is left
+out of the derivation, as in DARTS; section 3.2 takes the argmax over all. The
+logits step before the weights, as in the first release; Algorithm 1 and the
+code for NAS-Bench-201 have the weights first. Batches of 64 are those of that
+benchmark; the paper gives no size, the first release has 128.
 """
 
 from collections.abc import Callable
@@ -31,6 +39,7 @@ def gdas(
   spec: Spec,
   estimate: Callable[..., Hypergradient] | None = None,
   temperature: Temperature = lambda step: 10.0,
+  undrawn: bool = False,
 ) -> base.Algorithm:
   """GDAS on a spec.
 
@@ -39,6 +48,9 @@ def gdas(
     estimate: the hypergradient; by default that of the first order.
     temperature: tau at a step; 10 at first, and 1 at the end of the paper's
       searches.
+    undrawn: whether the weights of operators that are not drawn, zeros with a
+      gradient, are added to their edges' features as scalars: a last column of
+      the edge weights, [E, O + 1]. For cells of one input only.
   """
   kept = base.masks(spec)
 
@@ -49,7 +61,11 @@ def gdas(
       h = relax.gumbel_hard(arch[name], mask, own, temperature(step))
       # Operators that are not drawn are as if they were not computed, also
       # where a platform computes them.
-      weights[name] = h * lax.stop_gradient(h)
+      hot = lax.stop_gradient(h)
+      weights[name] = h * hot
+      if undrawn:
+        rest = (h * (1 - hot)).sum(-1, keepdims=True)
+        weights[name] = jnp.concatenate([weights[name], rest], -1)
     return weights
 
   return base.Algorithm(

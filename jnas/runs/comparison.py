@@ -304,9 +304,15 @@ def _pairs(runs: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
 def _benchmark(
   runs: Mapping[str, Sequence[records.Run]],
 ) -> Mapping[str, Any]:
-  """Returns what some run knows of the benchmark of the search space."""
+  """Returns what the runs know of the benchmark of the search space."""
   known = [run.benchmark for group in runs.values() for run in group]
-  return next(filter(None, known), {})
+  found: dict[str, Any] = {}
+  for one in filter(None, known):
+    published = one.get("published")
+    # Each knows what was published of itself.
+    own = published if isinstance(published, dict) else {}
+    found = one | found | {"published": found.get("published", {}) | own}
+  return found
 
 
 def _references(benchmark: Mapping[str, Any]) -> dict[str, float]:

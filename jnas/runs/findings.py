@@ -266,7 +266,7 @@ def truth_section(run: records.Run) -> str:
     page.figure(name, svg, wide=True),
     "Test accuracy of each epoch's genotype when trained from scratch, looked "
     "up: the search does not see it. Dashed: the best and the mean of all "
-    "cells of the space, and what was published for other algorithms.",
+    "cells of the space, and what its authors report of this very search.",
   )
 
 

@@ -138,7 +138,7 @@ def algorithm(
       epochs=clock.epochs,
       steps_per_epoch=clock.per_epoch,
     )
-    return gdas.gdas(own, estimate, temperature)
+    return gdas.gdas(own, estimate, temperature, config.algo.undrawn)
   if name == "pdarts":
     last = stage.index + 1 == len(config.pdarts.cells)
     return pdarts.pdarts(own, estimate, config.pdarts.skips if last else None)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base, pdarts
 from jnas.runs import build, evaluation, monitor, recipe, session
@@ -45,7 +46,7 @@ def run(
   files = {}
   if problem.table:
     files["benchmark.json"] = evaluation.reference(
-      problem.table, config.space.column
+      problem.table, config_lib.flatten(config)
     )
   plan, state, numbers = session.execute(
     plan, config, workdir, problem.mesh, files

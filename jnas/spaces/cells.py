@@ -165,7 +165,9 @@ class SearchCell(nn.Module):
       s0: output of the cell before the previous one; not used by a cell of
         one input.
       s1: output of the previous cell.
-      weights: [E, O], or None where every kept operator counts once.
+      weights: [E, O], or None where every kept operator counts once. In a
+        cell of one input there may be another column, [E, O + 1]: scalars that
+        are added to what the edges give (NAS-Bench-201's GDAS).
       drop: [N, E, O] factors of drop path, or None.
     """
     cell = self.computed
@@ -176,6 +178,11 @@ class SearchCell(nn.Module):
     states: list[Array | None] = [None] * self.cell.nodes
     if self.cell.inputs == 1:
       states[0] = s1
+      if weights is not None and weights.shape[1] > len(cell.ops):
+        weights, scalars = weights[:, :-1], weights[:, -1].astype(s1.dtype)
+        for e, (_, target) in enumerate(cell.edges):
+          own = 0 if states[target] is None else states[target]
+          states[target] = jnp.broadcast_to(own + scalars[e], s1.shape)
     else:
       states[0] = Preprocess(
         self.channels, self.halve_first, norm, name="input0"
