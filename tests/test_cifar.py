@@ -9,7 +9,7 @@ from made_up_files import pack, tree_files, unpack
 import numpy as np
 import pytest
 
-from jnas.data import cifar, sources
+from jnas.data import cifar, pickles, sources
 
 RNG = np.random.default_rng(0)
 
@@ -118,7 +118,7 @@ def test_pickles_of_numpy_1_and_2(protocol, module):
     own = np.arange(0).__reduce__()[0].__module__.rpartition(".")[0].encode()
     contents = contents.replace(own, module)
     assert module in contents
-  found = cifar.unpickle("batch", contents)
+  found = pickles.read("batch", contents)
   np.testing.assert_array_equal(found["a"], big_endian)
   np.testing.assert_array_equal(found["b"], big_endian)
   assert found["c"] == 2.5
@@ -161,17 +161,17 @@ def test_a_pickle_runs_nothing(tmp_path, small, function, protocol):
 ])
 def test_a_pickle_holds_numbers_only(contents):
   with pytest.raises(ValueError, match="None of its code was run"):
-    cifar.unpickle("batch", contents)
+    pickles.read("batch", contents)
 
 
 def test_a_pickled_array_has_its_bytes():
   contents = python2_pickle(np.zeros((2, 3), np.uint8), [1, 2], b"labels")
-  assert cifar.unpickle("b", contents)["data"].shape == (2, 3)
+  assert pickles.read("b", contents)["data"].shape == (2, 3)
   longer = contents.replace(struct.pack("<i", 3) + b"\x86",
                             struct.pack("<i", 4) + b"\x86")
   assert longer != contents
   with pytest.raises(ValueError, match="damaged"):
-    cifar.unpickle("b", longer)
+    pickles.read("b", longer)
 
 
 def test_wrong_cifar_files(small, tmp_path):
@@ -184,7 +184,7 @@ def test_wrong_cifar_files(small, tmp_path):
     sources.load("cifar10", unpack(tmp_path / "b", files))
   high = {**cifar_files("cifar10", "binary")[0],
           "cifar/test_batch.bin": b"\x0b" * 6 * 3073}
-  with pytest.raises(ValueError, match="between 0 and 9; found 11 to 11"):
+  with pytest.raises(ValueError, match="between 0 and 9 .* found 11 to 11"):
     sources.load("cifar10", unpack(tmp_path / "c", high))
   lacking = {**cifar_files("cifar10", "binary")[0]}
   for i in range(1, 6):

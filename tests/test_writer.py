@@ -159,3 +159,12 @@ def test_finite_names_the_step_and_the_metrics():
   assert set(caught.value.metrics) == {"train_loss", "entropy"}
   expected = "not finite at step 7: train_loss = nan, entropy = -inf"
   assert str(caught.value) == expected
+
+
+def test_a_link_where_a_temporary_file_might_be_is_not_followed(tmp_path):
+  victim = tmp_path / "victim"
+  victim.write_text("kept")
+  (tmp_path / f".config.json.{os.getpid()}").symlink_to(victim)
+  with Writer(tmp_path) as writer:
+    writer.put("config.json", {})
+  assert victim.read_text() == "kept"

@@ -6,10 +6,12 @@ and never extracted, and pickles build plain data only.
 
 import bz2
 from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import gzip
 import hashlib
 import io
 import lzma
+import math
 import os
 import pathlib
 import tarfile
@@ -21,6 +23,8 @@ import zlib
 
 import numpy as np
 
+from jnas.data import limits
+
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".gif", ".webp", ".tif",
     ".tiff",
@@ -28,7 +32,11 @@ IMAGE_SUFFIXES = (
 _OPENERS = (
     (b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open),
 )
-_BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError)
+# ValueError and OverflowError: what tarfile raises for odd numbers in headers.
+_BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError,
+           ValueError, OverflowError)
+# Of Pillow's many formats: some of the others run programs of their own.
+_FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "WEBP", "TIFF")
 _CACHE_FORMAT = 1  # part of every key: raise it when the arrays change form
 
 
@@ -37,37 +45,62 @@ def existing(path: str | os.PathLike, expected: str) -> pathlib.Path:
 
   Raises:
     FileNotFoundError: says what was `expected` at that path.
+    ValueError: it is neither a file nor a folder, or no path.
   """
   if not str(path):
     raise FileNotFoundError(f"expected {expected}; got an empty path. "
                             "Set the path of the data.")
-  found = pathlib.Path(path).expanduser()
-  if not found.exists():
+  try:
+    found = pathlib.Path(path).expanduser()
+    exists = found.exists()
+  except (RuntimeError, OSError, ValueError) as error:  # ~nobody, too long
+    raise ValueError(
+        f"expected {expected}; got {limits.shown(path)}, which is no path "
+        f"({limits.cut(str(error), 300)}). Correct it.") from error
+  if not exists:
     near = next(p for p in found.absolute().parents if p.exists())
     raise FileNotFoundError(
-        f"expected {expected} at {str(found)!r}; found nothing there (the "
-        f"nearest folder that exists is {str(near)!r}). Correct the path.")
+        f"expected {expected} at {limits.shown(found)}; found nothing there "
+        f"(the nearest folder that exists is {limits.shown(near)}). Correct "
+        "the path.")
+  if not (found.is_file() or found.is_dir()):
+    raise ValueError(
+        f"expected {expected} at {limits.shown(found)}; found a pipe or a "
+        "device. Give a regular file or a folder.")
   return found
 
 
-def open_stream(path: pathlib.Path) -> BinaryIO:
-  """Returns `path` opened for reading, decompressed by its first bytes.
+@contextlib.contextmanager
+def open_stream(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """Opens a regular file for reading, decompressed by its first bytes.
 
   The suffix is not asked: browsers and mirrors rename `.gz` files.
   """
-  with open(path, "rb") as f:
-    head = f.read(6)
-  for magic, opener in _OPENERS:
-    if head.startswith(magic):
-      return opener(path, "rb")
-  return open(path, "rb")
+  with limits.open_regular(path) as file:
+    head = file.read(6)
+    file.seek(0)
+    for magic, opener in _OPENERS:
+      if head.startswith(magic):
+        with opener(file, "rb") as stream:
+          yield stream
+        return
+    yield file
 
 
-def read_whole(path: pathlib.Path) -> bytes:
-  """Returns the decompressed contents of `path`; ValueError if truncated."""
+def read_whole(
+    path: pathlib.Path, what: str = "bytes of a data set") -> bytes:
+  """Returns the decompressed contents of `path`.
+
+  Args:
+    path: a regular file.
+    what: their budget, one of those of `limits`.
+
+  Raises:
+    ValueError: it is truncated or over budget.
+  """
   try:
     with open_stream(path) as f:
-      return f.read()
+      return limits.read(f, what, path)
   except _BROKEN as error:
     raise _damaged(path, error) from error
 
@@ -86,31 +119,57 @@ def members(
     ValueError: truncated or damaged, no tar file, or a member whose name
       leaves the folder, or a link or device in place of a file.
   """
+  total, read = 0, limits.read
   if path.is_dir():
-    for file in sorted(path.rglob("*")):
+    for file in walk(path):
       name = file.relative_to(path).as_posix()
-      if not _hidden(name):
-        yield name, None if file.is_dir() else (
-            file.read_bytes() if wanted(name) else b"")
+      if _hidden(name):
+        continue
+      contents = None if file.is_dir() else b""
+      if contents is not None and wanted(name):
+        with limits.open_regular(file) as f:
+          contents = read(f, "bytes of a file", name)
+        total += len(contents)
+        limits.spend("bytes of a data set", total, path)
+      yield name, contents
     return
   try:
     with open_stream(path) as stream:
-      with tarfile.open(fileobj=stream, mode="r:") as tar:
-        for member in tar:
+      bounded = limits.Stream(stream, path)
+      with tarfile.open(fileobj=bounded, mode="r:") as tar:
+        while (member := tar.next()) is not None:
+          tar.members.clear()  # it keeps all of them
           _check_member(path, member)
+          total += 1
+          if total % 1024 == 0:
+            limits.spend("files of a data set", total, path)
           name = member.name.removeprefix("./").rstrip("/")
           if name in ("", ".") or _hidden(name):
             continue
-          yield name, None if member.isdir() else (
-              tar.extractfile(member).read() if wanted(name) else b"")
+          contents = None if member.isdir() else b""
+          if contents is not None and wanted(name):
+            contents = read(tar.extractfile(member), "bytes of a file", name)
+            if len(contents) < member.size:
+              raise EOFError(f"{name!r} is cut")
+          yield name, contents
         # A tar ends with a block of zeros. tarfile takes the end of the file
         # for it, and would call an archive cut between two members whole.
-        if stream.tell() <= tar.offset:
+        if bounded.tell() <= tar.offset:
           raise EOFError("no end-of-archive block")
       while stream.read(1 << 20):  # so that the checksum behind it is read
-        pass
+        bounded.tell()
   except _BROKEN as error:
     raise _damaged(path, error) from error
+
+
+def walk(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns all that is in a folder, in order; raises if that is too much."""
+  found = []
+  for i, path in enumerate(folder.rglob("*"), 1):
+    found.append(path)
+    if i % 1024 == 0:
+      limits.spend("files of a data set", i, folder)
+  return sorted(found)
 
 
 def _hidden(name: str) -> bool:
@@ -121,44 +180,57 @@ def _check_member(path: pathlib.Path, member: tarfile.TarInfo) -> None:
   parts = member.name.replace("\\", "/").split("/")
   if member.name.startswith(("/", "\\")) or ".." in parts or (
       parts[0][1:2] == ":"):
-    raise ValueError(
-        f"expected names inside the archive {str(path)!r}; found "
-        f"{member.name!r}, which leaves it. Nothing was read from or written "
-        "to that place; do not use this archive.")
+    raise limits.Refused(
+        f"expected names inside the archive {limits.shown(path)}; found "
+        f"{limits.shown(member.name)}, which leaves it. Nothing was read from "
+        "or written to that place; do not use this archive.")
   if not (member.isreg() or member.isdir()):
-    raise ValueError(
-        f"expected files and folders in {str(path)!r}; found {member.name!r}, "
-        "a link or a device. Pack it again with tar --dereference "
-        "--hard-dereference.")
+    raise limits.Refused(
+        f"expected files and folders in {limits.shown(path)}; found "
+        f"{limits.shown(member.name)}, a link or a device. Pack it again with "
+        "tar --dereference --hard-dereference.")
+  if member.issparse():
+    raise limits.Refused(
+        f"expected files that are whole in {limits.shown(path)}; found "
+        f"{limits.shown(member.name)}, a sparse file of {member.size:,} bytes. "
+        "Pack it again without --sparse.")
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> Exception:
-  if isinstance(error, FileNotFoundError | PermissionError):
+  if isinstance(
+      error, limits.Refused | FileNotFoundError | PermissionError):
     return error
   return ValueError(
-      f"expected a whole tar, gzip or xz file at {str(path)!r}; found one that "
-      f"is truncated, damaged or of another kind ({error}; "
-      f"{path.stat().st_size:,} bytes). Download or copy it again.")
+      f"expected a whole tar, gzip or xz file at {limits.shown(path)}; found "
+      "one that is truncated, damaged or of another kind "
+      f"({limits.cut(str(error), 300)}; {path.stat().st_size:,} bytes). "
+      "Download or copy it again.")
 
 
 def decode(name: str, contents: bytes) -> np.ndarray:
   """Returns the image as uint8 [H, W, 1] (grey) or [H, W, 3] (all others)."""
-  from PIL import Image, UnidentifiedImageError
+  from PIL import Image
 
   try:
-    with Image.open(io.BytesIO(contents)) as image:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # of its own limits, and of odd metadata
+      image = Image.open(io.BytesIO(contents), formats=_FORMATS)
+    with image:
+      limits.spend("pixels of an image", math.prod(image.size), name)
       if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise ValueError(
-            f"expected 8 bits a channel; found mode {image.mode} in {name!r}. "
-            "Convert the images to 8 bits.")
+        raise limits.Refused(
+            f"expected 8 bits a channel; found mode {image.mode} in "
+            f"{limits.shown(name)}. Convert the images to 8 bits.")
       mode = "L" if image.mode in ("1", "L") else "RGB"
       pixels = np.asarray(
           image if image.mode == mode else image.convert(mode), np.uint8)
-  except (OSError, SyntaxError, EOFError, UnidentifiedImageError,
-          Image.DecompressionBombError) as error:
-    raise ValueError(
-        f"expected an image in {name!r}; found {len(contents):,} bytes that "
-        f"cannot be decoded ({error}). Replace or remove that file.") from error
+  except limits.Refused:
+    raise
+  except Exception as error:  # Pillow raises nearly anything
+    raise limits.Refused(
+        f"expected an image in {limits.shown(name)}; found {len(contents):,} "
+        f"bytes that cannot be decoded ({limits.cut(str(error), 300)}). "
+        "Replace or remove that file.") from error
   return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
@@ -204,7 +276,7 @@ def _is_image(name: str) -> bool:
 
 def _grouped(path: pathlib.Path) -> tuple[dict, list]:
   """Returns {(base, class): {file: image}} and the (base, class) of folders."""
-  groups, folders, first = {}, [], None
+  groups, folders, first, total = {}, [], None, 0
   for name, contents in members(path, _is_image):
     *base, group, file = ("", "", *name.split("/"))
     if contents is None:
@@ -217,11 +289,14 @@ def _grouped(path: pathlib.Path) -> tuple[dict, list]:
           f"expected one folder a class in {str(path)!r}; found the image "
           f"{file!r} outside any. Put it into a folder named after its class.")
     image = decode(name, contents)
+    total += image.size
+    limits.spend("bytes of a data set", total, path)
     first = first or (name, image.shape[:2])
     if image.shape[:2] != first[1]:
       raise ValueError(
-          f"expected images of one size in {str(path)!r}; found {first[0]!r} "
-          f"with {first[1]} pixels (height, width) and {name!r} with "
+          f"expected images of one size in {limits.shown(path)}; found "
+          f"{limits.shown(first[0])} with {first[1]} pixels (height, width) "
+          f"and {limits.shown(name)} with "
           f"{image.shape[:2]}. Resize them all to one size.")
     key = ("/".join(base).strip("/"), group)
     groups.setdefault(key, {})[file] = image
@@ -252,15 +327,36 @@ def _parts(
 def read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Returns the arrays of an .npz file; ValueError if damaged or pickled."""
   try:
-    if not zipfile.is_zipfile(path):
-      raise ValueError("not a zip file")
-    with np.load(path, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except (*_BROKEN, zipfile.BadZipFile, ValueError, KeyError) as error:
+    with limits.open_regular(path) as file, zipfile.ZipFile(file) as packed:
+      members = packed.infolist()
+      limits.spend("files of a data set", len(members), path)
+      size = sum(member.file_size for member in members)
+      limits.spend("bytes of a data set", size, path)
+      return {
+          member.filename.removesuffix(".npy"): _npy(packed, member)
+          for member in members}
+  except limits.Refused:
+    raise
+  except Exception as error:  # zipfile and numpy raise nearly anything
     raise ValueError(
-        f"expected an .npz file of plain arrays at {str(path)!r}; found "
-        f"something else or a damaged file ({error}). Write it again with "
-        "numpy.savez.") from error
+        f"expected an .npz file of plain arrays at {limits.shown(path)}; found "
+        f"something else or a damaged file ({limits.cut(str(error), 300)}). "
+        "Write it again with numpy.savez.") from error
+
+
+def _npy(packed: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+  """Returns the array in a member, which is no larger than it says."""
+  with packed.open(member) as file:
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read_header(file)
+  if math.prod(shape) * dtype.itemsize > member.file_size:
+    raise ValueError(f"{member.filename!r} is smaller than its shape {shape}")
+  with packed.open(member) as file:
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def cache_key(path: pathlib.Path) -> str:
@@ -270,10 +366,11 @@ def cache_key(path: pathlib.Path) -> str:
   every file in the folder.
   """
   digest = hashlib.sha256(str(path.resolve()).encode())
-  for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-    stat = file.stat()
+  for file in walk(path) if path.is_dir() else [path]:
+    stat = file.stat() if file.exists() else file.lstat()
     digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-  stem = "".join(c if c.isalnum() else "_" for c in path.name.split(".")[0])
+  stem = "".join(
+      c if c.isalnum() else "_" for c in path.name.split(".")[0][:60])
   return f"{stem or 'data'}-{digest.hexdigest()[:20]}"
 
 
@@ -289,28 +386,45 @@ def cached(
   is built again; a folder that cannot be written costs a warning only.
   """
   folder = pathlib.Path(cache_dir or os.environ.get("JNAS_CACHE") or
-                        "~/.cache/jnas/data").expanduser()
-  path = folder / f"{key}-v{_CACHE_FORMAT}.npz"
-  if path.exists():
-    try:
-      return read_npz(path)
-    except ValueError as error:
-      warnings.warn(f"building the cache again: {error}", stacklevel=2)
-  arrays = dict(build())
+                        "~/.cache/jnas/data")
   temporary = None
   try:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.expanduser()
+    path = folder / f"{key}-v{_CACHE_FORMAT}.npz"
+    if path.exists():
+      _check_owner(folder)
+      return read_npz(path)
+  except ValueError as error:
+    warnings.warn(f"building the cache again: {error}", stacklevel=2)
+  except (OSError, RuntimeError) as error:
+    _not_kept(error)
+    return dict(build())
+  arrays = dict(build())
+  try:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_owner(folder)
     # Written aside and renamed, so that no other process reads half a file.
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
     with os.fdopen(handle, "wb") as f:
       np.savez(f, **arrays)
     os.replace(temporary, path)
   except OSError as error:
-    warnings.warn(
-        f"could not keep the decoded data in {str(folder)!r} ({error}); it "
-        "will be decoded again next time. Set JNAS_CACHE to a folder that "
-        "can be written.", stacklevel=2)
+    _not_kept(error)
   finally:
     if temporary and os.path.exists(temporary):
       os.unlink(temporary)
   return arrays
+
+
+def _check_owner(folder: pathlib.Path) -> None:
+  """Raises if others can write in a folder: they would decide what is read."""
+  status = folder.stat()
+  if status.st_uid != os.getuid() or status.st_mode & 0o022:
+    raise PermissionError(f"others can write in {limits.shown(folder)}")
+
+
+def _not_kept(error: Exception) -> None:
+  warnings.warn(
+      f"could not keep the decoded data ({limits.cut(str(error), 300)}); it "
+      "will be decoded again next time. Set JNAS_CACHE to a folder that is "
+      "yours alone and can be written.", stacklevel=3)

@@ -19,8 +19,9 @@ import os
 import pathlib
 import statistics
 from types import MappingProxyType
+from typing import Any
 
-from jnas.data import archives
+from jnas.data import archives, limits
 
 _KEY = "architecture"
 _NO_ACCURACY = (_KEY, "index")
@@ -51,8 +52,8 @@ class Table:
     except KeyError:
       raise ValueError(
         f"Expected one of the {len(self.rows):,} architectures of "
-        f"{self.source!r}, got {text[:160]!r}; write it as the table does, for "
-        f"instance {next(iter(self.rows))!r}."
+        f"{limits.shown(self.source)}, got {text[:160]!r}; write it as the "
+        f"table does, for instance {next(iter(self.rows))[:160]!r}."
       ) from None
 
   def best(self, column: str) -> float:
@@ -68,11 +69,12 @@ class Table:
   def _place(self, column: str) -> int:
     if column in self.columns:
       return self.columns.index(column)
-    near = difflib.get_close_matches(str(column), self.columns, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "choose one of them."
+    near = difflib.get_close_matches(str(column)[:100], self.columns, n=1)
+    hint = f"did you mean {near[0][:100]!r}?" if near else "choose one of them."
+    columns = limits.cut(", ".join(self.columns), 1000)
     raise ValueError(
-      f"Expected a column of {self.source!r}, so one of "
-      f"{', '.join(self.columns)}, got {column!r}; {hint}"
+      f"Expected a column of {limits.shown(self.source)}, so one of {columns}, "
+      f"got {limits.shown(column, 100)}; {hint}"
     )
 
 
@@ -83,6 +85,11 @@ def load(path: str | os.PathLike[str]) -> Table:
     FileNotFoundError: nothing is at that path.
     ValueError: it is no table of accuracies; says in which line.
   """
+  with limits.short_errors():
+    return _load(path)
+
+
+def _load(path: str | os.PathLike[str]) -> Table:
   found = archives.existing(path, "a table of accuracies, a csv or csv.gz file")
   if found.is_dir():
     raise ValueError(
@@ -94,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> Table:
 
 def _text(path: pathlib.Path) -> str:
   try:
-    return archives.read_whole(path).decode("utf-8-sig")
+    return archives.read_whole(path, "bytes of a table").decode("utf-8-sig")
   except UnicodeDecodeError as error:
     raise ValueError(
       f"Expected a csv file in UTF-8 at {str(path)!r}, got other bytes "
@@ -103,11 +110,21 @@ def _text(path: pathlib.Path) -> str:
 
 
 def _read(text: str, source: str) -> Table:
-  reader = csv.reader(io.StringIO(text, newline=""))
+  try:
+    return _rows(csv.reader(io.StringIO(text, newline="")), source)
+  except csv.Error as error:  # a field of 131,072 characters, NUL, ...
+    raise ValueError(
+      f"Expected a table as csv in {limits.shown(source)}, got text that is "
+      f"none ({error}); copy the file again."
+    ) from error
+
+
+def _rows(reader: Any, source: str) -> Table:
   head = [name.strip() for name in next(reader, [])]
   places = [i for i, name in enumerate(head) if name not in _NO_ACCURACY]
   columns = tuple(head[i] for i in places)
-  if _KEY not in head or not columns or len(set(head)) < len(head):
+  odd = _KEY not in head or not columns or len(set(head)) < len(head)
+  if odd or not all(name.isprintable() for name in head):
     raise ValueError(
       f"Expected a first line with the column {_KEY!r} and columns of "
       f"accuracies, each once, in {source!r}, got {', '.join(head)[:160]!r}; "
@@ -126,9 +143,11 @@ def _read(text: str, source: str) -> Table:
     name = line[key].strip()
     if name in rows:
       raise ValueError(
-        f"Expected each architecture once, got {name!r} again {where}; remove "
+        f"Expected each architecture once, got {name[:160]!r} again {where}; "
+        "remove "
         "one of the two lines."
       )
+    limits.spend("lines of a table", len(rows) + 1, source)
     rows[name] = tuple(_fraction(line[i], head[i], where) for i in places)
   if not rows:
     raise ValueError(

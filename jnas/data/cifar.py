@@ -1,13 +1,11 @@
 """CIFAR-10 and CIFAR-100 from their official archives, both versions."""
 
-import io
 import os
-import pickle
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jnas.data import archives
+from jnas.data import archives, limits, pickles
 
 
 class Form(NamedTuple):
@@ -86,11 +84,14 @@ def read(
         f"files ({', '.join(seen[:3])} ...). If these are images with a folder "
         "a class, load them as 'folder'; if not, download the archive again.")
   if is_binary:
-    classes = files[form.names].decode().split()
+    classes = files[form.names][:1 << 16].decode(errors="replace").split()
   else:
-    meta = unpickle(form.meta, files[form.meta])
-    classes = [c.decode() if isinstance(c, bytes) else str(c)
-               for c in meta.get(form.meta_key, ())]
+    names = pickles.read(form.meta, files[form.meta]).get(form.meta_key, ())
+    if not isinstance(names, list | tuple):
+      names = ()
+    names = [c.decode(errors="replace") if isinstance(c, bytes) else c
+             for c in names]
+    classes = [c for c in names if isinstance(c, str)]
   if len(classes) != form.classes:
     raise ValueError(f"expected {form.classes} class names in {str(found)!r}; "
                      f"found {len(classes)}. Download the archive again.")
@@ -114,117 +115,33 @@ def _binary(form, part, contents, rows) -> tuple[np.ndarray, np.ndarray]:
         f"expected {rows:,} records of {width:,} bytes in {part}.bin; found "
         f"{len(contents):,} bytes. Download the archive again.")
   records = np.frombuffer(contents, np.uint8).reshape(rows, width)
-  y = records[:, form.label_bytes - 1].astype(np.int32)
+  y = _labels(f"{part}.bin", records[:, form.label_bytes - 1], form.classes)
   return _planes(records[:, form.label_bytes:]), y
 
 
 def _python(form, part, contents, rows) -> tuple[np.ndarray, np.ndarray]:
-  batch = unpickle(part, contents)
+  batch = pickles.read(part, contents)
   pixels, labels = batch.get("data"), batch.get(form.labels)
-  labels = np.asarray(() if labels is None else labels)
+  whole = int | np.integer
+  if isinstance(labels, list) and all(isinstance(i, whole) for i in labels):
+    top = max(map(abs, labels), default=0)  # numpy may have no type for it
+    labels = np.array(labels) if top < 2**31 else None
   if (not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or
-      pixels.shape != (rows, 3072) or labels.shape != (rows,) or
-      labels.dtype.kind not in "ui"):
+      pixels.shape != (rows, 3072) or not isinstance(labels, np.ndarray) or
+      labels.shape != (rows,) or labels.dtype.kind not in "ui"):
     raise ValueError(
         f"expected uint8 'data' ({rows}, 3072) and {rows} integer "
-        f"{form.labels!r} in {part}; found the keys {sorted(map(str, batch))}, "
-        f"data {getattr(pixels, 'shape', None)} and {labels.shape} labels. "
-        "Download the archive again.")
-  return _planes(pixels), labels.astype(np.int32)
+        f"{form.labels!r} in {part}; found the keys "
+        f"{limits.shown(sorted(batch))}, data {getattr(pixels, 'shape', None)} "
+        f"and labels {getattr(labels, 'shape', None)}. Download the archive "
+        "again.")
+  return _planes(pixels), _labels(part, labels, form.classes)
 
 
-# CIFAR's pickles name numpy's constructors, under the module names of numpy 1
-# or 2. They are given these stand-ins, never the real ones: what can be built
-# is numbers, and arrays of numbers whose bytes have the right length.
-
-
-class _Dtype:
-  """A numpy dtype as pickled: a code, then a state with the byte order."""
-
-  def __init__(self, code: Any, *_: Any):
-    code = code.decode("latin1") if isinstance(code, bytes) else code
-    if not (isinstance(code, str) and code[:1] in "buif" and
-            code[1:] in ("1", "2", "4", "8")):
-      raise pickle.UnpicklingError(f"dtype {code!r} is not one of numbers")
-    self.dtype = np.dtype(code)
-
-  def __setstate__(self, state: tuple) -> None:
-    order = state[1].decode() if isinstance(state[1], bytes) else state[1]
-    if order not in ("<", ">", "|", "="):
-      raise pickle.UnpicklingError(f"byte order {order!r}")
-    self.dtype = self.dtype.newbyteorder(order)
-
-
-class _Array:
-  """A numpy array as pickled: empty, then filled by its state."""
-
-  def __init__(self, *_: Any):
-    self.value = np.zeros((0,), np.uint8)
-
-  def __setstate__(self, state: tuple) -> None:
-    _, shape, dtype, fortran, raw = state
-    self.value = _array(raw, dtype, shape, "F" if fortran else "C")
-
-
-def _array(raw: Any, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
-  if isinstance(raw, str):
-    raw = raw.encode("latin1")
-  if not (isinstance(dtype, _Dtype) and isinstance(raw, bytes | bytearray)):
-    raise pickle.UnpicklingError("an array of something else than numbers")
-  return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
-
-
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-  array = _Array()
-  array.value = _array(raw, dtype, shape, "F" if order in ("F", b"F") else "C")
-  return array
-
-
-def _scalar(dtype: Any, raw: Any) -> Any:
-  return _array(raw, dtype, ())[()]
-
-
-def _latin1(text: Any, encoding: Any) -> bytes:
-  # How Python 3 writes bytes under the pickle protocols 0 to 2.
-  if encoding not in ("latin1", b"latin1"):
-    raise pickle.UnpicklingError(f"encoding {encoding!r}")
-  return text if isinstance(text, bytes) else text.encode("latin1")
-
-
-_ADMITTED = {("_codecs", "encode"): _latin1}
-for _numpy in ("numpy", "numpy.core", "numpy._core"):
-  _ADMITTED |= {
-      (f"{_numpy}.multiarray", "_reconstruct"): _Array,
-      (f"{_numpy}.multiarray", "scalar"): _scalar,
-      (f"{_numpy}.numeric", "_frombuffer"): _from_buffer,
-      (_numpy, "ndarray"): _Array,
-      (_numpy, "dtype"): _Dtype,
-  }
-
-
-class _Unpickler(pickle.Unpickler):
-
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in _ADMITTED:
-      raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-    return _ADMITTED[module, name]
-
-
-def unpickle(name: str, contents: bytes) -> dict[str, Any]:
-  """Returns the dict in a pickle of arrays, lists, strings and numbers.
-
-  Keys are decoded to str; Python 2 strings among the values stay bytes.
-
-  Raises:
-    ValueError: anything else is in it (no code of it was run), or it is cut.
-  """
-  try:
-    found = _Unpickler(io.BytesIO(contents), encoding="bytes").load()
-    return {
-        k.decode() if isinstance(k, bytes) else k:
-            v.value if isinstance(v, _Array) else v for k, v in found.items()}
-  except Exception as error:  # a damaged pickle raises nearly anything
+def _labels(part: str, labels: np.ndarray, classes: int) -> np.ndarray:
+  """Returns them as int32, which all of them fit."""
+  if labels.min() < 0 or labels.max() >= classes:
     raise ValueError(
-        f"expected a pickled dict of arrays, lists, strings and numbers in "
-        f"{name!r}; found something else or a damaged one ({error}). None of "
-        "its code was run. Download the official archive again.") from error
+        f"expected labels between 0 and {classes - 1} in {part}; found "
+        f"{labels.min()} to {labels.max()}. Download the archive again.")
+  return labels.astype(np.int32)

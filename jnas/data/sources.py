@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jnas.data import archives, cifar
+from jnas.data import archives, cifar, limits
 
 NAMES = ("digits", "cifar10", "cifar100", "idx", "folder", "npz",
          "tfds:<name>", "synthetic")
@@ -73,8 +73,14 @@ def load(
   if limit < 0 or seed < 0:
     raise ValueError(
         f"expected limit >= 0 and seed >= 0; got {limit} and {seed}")
+  with limits.short_errors():
+    return _load(name, path, limit, seed, cache_dir)
+
+
+def _load(name, path, limit, seed, cache_dir) -> ImageData:
   raw = _read(name, path, seed, cache_dir)
-  where = f"{name} ({str(path)!r})" if str(path) else name
+  where = f"{name} ({limits.shown(path)})" if str(path) else name
+  raw = raw._replace(classes=_names(where, raw.classes))
   if raw.test_x is None:
     _check_part(where, "training", raw.train_x, raw.train_y, raw.classes)
     rest, held_out = split(raw.train_y, 0.8, seed)
@@ -95,7 +101,7 @@ def load(
   return ImageData(
       raw.train_x[train], raw.train_y[train].astype(np.int32),
       raw.test_x[test], raw.test_y[test].astype(np.int32),
-      tuple(str(c) for c in raw.classes), mean, std)
+      raw.classes, mean, std)
 
 
 def _read(name, path, seed, cache_dir) -> _Raw:
@@ -119,7 +125,7 @@ def _read(name, path, seed, cache_dir) -> _Raw:
     key = re.sub(r"\W", lambda m: f"_{ord(m[0]):x}_", f"{name}{path or ''}")
     return _from_arrays(archives.cached(
         cache_dir, key, lambda: _tfds(name[len("tfds:"):], path)))
-  near = difflib.get_close_matches(name, NAMES, 1, cutoff=0.5)
+  near = difflib.get_close_matches(name[:100], NAMES, 1, cutoff=0.5)
   hint = f" Did you mean {near[0]!r}?" if near else ""
   raise ValueError(f"expected one of the data sets {', '.join(NAMES)}; got "
                    f"{name!r}.{hint}")
@@ -195,8 +201,9 @@ def moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """
   width, channels = x.shape[2:]
   total = square = 0
-  for i in range(0, len(x), 256):  # what fits the processor's cache
-    part = x[i:i + 256].reshape(-1, width * channels).astype(np.float64)
+  some = min(max(2**24 // x[0].size, 1), 256)  # fits the processor's cache
+  for i in range(0, len(x), some):
+    part = x[i:i + some].reshape(-1, width * channels).astype(np.float64)
     total += part.sum(axis=0)  # sums of integers: exact in float64
     square += np.einsum("nc,nc->c", part, part)
   n = x[..., 0].size
@@ -225,13 +232,26 @@ def _check_part(where: str, part: str, x, y, classes: Sequence[str]) -> None:
     raise ValueError(
         f"expected at least two classes in {where}; found {list(classes)}")
   if part == "training":
-    counts = np.bincount(y, minlength=len(classes))
+    counts = np.bincount(y.astype(np.int64), minlength=len(classes))
     missing = [str(classes[i]) for i in np.flatnonzero(counts == 0)]
     if missing:
       raise ValueError(
           f"expected training images of each of {len(classes)} classes in "
           f"{where}; found none of {', '.join(missing[:10])}. Remove these "
           "classes or add images.")
+
+
+def _names(where: str, classes: Sequence[str]) -> tuple[str, ...]:
+  """Returns the names of the classes as text, which can be written."""
+  found = np.asarray(classes)
+  if found.ndim == 1 and found.dtype.kind in "USui" and len(found) <= 100_000:
+    names = [n.decode(errors="replace") if isinstance(n, bytes) else str(n)
+             for n in found.tolist()]
+    if all(n == n.encode(errors="replace").decode() for n in names):
+      return tuple(names)
+  raise ValueError(
+      f"expected the classes of {where} as a list of at most 100,000 names in "
+      f"UTF-8; found {limits.shown(classes)}. Rename them.")
 
 
 def _numbered(train_y: np.ndarray) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
+import secrets
 from typing import Any
 
 from jnas.runtime import metrics
@@ -28,9 +29,10 @@ def _plain(value: Any) -> Any:
 
 def _replace(path: pathlib.Path, data: bytes) -> None:
   """Returns when `path` holds `data`; at no moment does it hold a part."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  # A new file of a name that cannot be guessed: no link waits there.
+  temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
   try:
-    with open(temporary, "wb") as file:
+    with open(temporary, "xb") as file:
       file.write(data)
       file.flush()
       os.fsync(file.fileno())
