@@ -21,6 +21,8 @@ NAS_BENCH_201_OPERATIONS = (
   *("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
 )
 
+MOST_PROBLEMS = 30  # that are looked for in one genotype
+
 
 def problems(fields: Mapping[str, Any]) -> Iterator[str]:
   """Yields what is wrong with a genotype, given its fields by name.
@@ -94,11 +96,14 @@ def _image_problems(name: str, cell: Any) -> Iterator[str]:
         f"of node {i}, in a list"
       )
       continue
+    seen = set()
     for j, pair in enumerate(node):
       where = f"{name}[{i}][{j}] = {pair!r}"
-      yield from _one_pair_problems(where, pair, OPERATIONS, i, 2)
-      if pair in node[:j]:
+      wrong = list(_one_pair_problems(where, pair, OPERATIONS, i, 2))
+      yield from wrong
+      if not wrong and pair in seen:
         yield f"{where}: node {i} has this pair already"
+      seen |= set() if wrong else {pair}
 
 
 def _nas_bench_201_problems(nodes: Any) -> Iterator[str]:
@@ -122,6 +127,16 @@ def _nas_bench_201_problems(nodes: Any) -> Iterator[str]:
       )
 
 
+def cut(text: str, longest: int) -> str:
+  """Returns a text, its middle left out where it is longer than `longest`.
+
+  >>> cut("a" * 9 + "b" * 9, 11)
+  'aaa ... bbb'
+  """
+  half = (longest - 5) // 2
+  return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
 def near(word: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
   """Returns a question for the known name nearest to `word`, or nothing.
 
@@ -129,7 +144,8 @@ def near(word: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
   ("; did you mean 'tanh'?", '')
   """
   lowered = {name.lower(): name for name in known}
-  close = difflib.get_close_matches(str(word).lower(), lowered, n=1)
+  word = word[:100].lower() if isinstance(word, str) else ""
+  close = difflib.get_close_matches(word, lowered, n=1)
   return f"; did you mean {lowered[close[0]]!r}?" if close else ""
 
 
@@ -202,7 +218,7 @@ def _concat_problems(
   last = inputs + nodes - 1
   wrong = [n for n in concat if not _is_int(n) or not inputs <= n <= last]
   if wrong:
-    shown = ", ".join(map(repr, wrong))
+    shown = ", ".join(map(repr, wrong[:MOST_PROBLEMS]))
     yield f"{name}: expected nodes out of {inputs} to {last}, got {shown}"
   elif len(set(concat)) < len(concat):
     yield f"{name}: expected each node once, got {list(concat)}"

@@ -1,8 +1,8 @@
 """Published cells, in the text form in which the field pastes them around.
 
 Operators and inputs are facts published by the authors; the comment above each
-cell names the repository they come from. `jnas.genotype` reads this module;
-it holds nothing but text, so it can be read (and copied from) without it.
+cell names the repository they come from. This module holds nothing but text,
+so it can be read (and copied from) without the others; `sources` parses it.
 """
 
 # Cells of image networks: two (operator, input) pairs a node.
