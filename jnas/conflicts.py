@@ -166,10 +166,17 @@ def _transit_problems(flat: Fields) -> list[str]:
 def _pruning_problems(flat: Fields) -> list[str]:
   """What is wrong with a search that prunes as GOLD-NAS does."""
   found, gold = [], flat["algo.name"] == "goldnas"
-  if flat["data.share"] == 1 and not gold:
+  together = flat["algo.one_level"]
+  if flat["data.share"] == 1 and not (gold or together):
     found.append(
       "data.share: 1 leaves nothing to learn the architecture on; only goldnas "
-      "learns it on the training images"
+      "and algo.one_level learn it on the training images"
+    )
+  rule = flat["algo.hypergrad"]
+  if together and (flat["algo.name"] == "random" or rule != "first_order"):
+    found.append(
+      "algo.one_level: is learnt by the gradient on the batch of the weights, "
+      f"so with algo.hypergrad first_order, got {rule}, and not by random"
     )
   if not gold:
     return found

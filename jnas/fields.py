@@ -16,7 +16,7 @@ def base() -> ml_collections.ConfigDict:
       "path": "",  # file or folder that holds it, if it needs one
       "limit": 0,  # at most this many training images; 0 = all
       "share": 0.5,  # of them train the weights in search, the rest alpha; 1:
-      # all do both (goldnas)
+      # all do both (algo.one_level, goldnas)
       "crop_pad": 0,  # random crop after padding by so many pixels; 0 = off
       "flip": False,  # random horizontal flip
       "cutout": 0,  # side in pixels of the square that is erased; 0 = off
@@ -48,6 +48,7 @@ def base() -> ml_collections.ConfigDict:
       "solver_steps": 10,  # of conjugate gradients or the Neumann series
       "solver_damping": 0.01,  # added to the Hessian's diagonal by the solver
       "solver_scale": 0.1,  # step of the Neumann series
+      "one_level": False,  # weights and alpha step together, on the same batch
       "warmup": "0 epochs",  # alpha rests so long (pdarts: in each stage)
       "tau": 10.0,  # gdas, entrannas, dst: temperature at the start
       "tau_end": 1.0,  # gdas: and at the end; it falls linearly
@@ -112,6 +113,8 @@ def base() -> ml_collections.ConfigDict:
     },
     "retrain": {
       "genotype": "",  # zoo name, run directory, JSON or text file, or text
+      "relaxed": False,  # train the search network of that run directory, its
+      # architecture weights fixed, and nothing that is derived
     },
     "compare": {
       "configs": (  # what is compared: config files with their arguments

@@ -104,6 +104,34 @@ def test_retraining_is_the_one_of_darts():
   assert (config.data.cutout, config.weights.clip) == (16, 5.0)
 
 
+@pytest.mark.parametrize(
+  "argument,expected",
+  [
+    ("pdarts", (128, 0.3, 3e-4, 20, 36, "cifar10", "PDARTS")),
+    ("pdarts_cifar100", (128, 0.3, 5e-4, 20, 36, "cifar100", "PDARTS")),
+    ("pdarts_large", (128, 0.3, 3e-4, 20, 64, "cifar10", "PDARTS")),
+    ("pdarts_large_cifar100", (128, 0.3, 5e-4, 20, 64, "cifar100", "PDARTS")),
+    ("pcdarts", (96, 0.3, 3e-4, 20, 36, "cifar10", "PC_DARTS_cifar")),
+    ("gold_nas", (96, 0.2, 3e-4, 14, 36, "cifar10", "DARTS_V2")),
+  ],
+)
+def test_papers_have_their_own_recipes(argument, expected):
+  config = config_lib.load(f"{CONFIGS / 'retrain.py'}:{argument}")
+  train, space = config.train, config.space
+  assert expected == (
+    train.batch, train.drop_path, config.weights.decay, space.cells,
+    space.width, config.data.name, config.retrain.genotype,
+  )
+  assert (train.length, train.auxiliary) == ("600 epochs", 0.4)
+  assert (config.data.cutout, config.weights.lr_end) == (16, 0.0)
+
+
+def test_one_level_search_has_all_images_and_more_augmentation():
+  config = config_lib.load(f"{CONFIGS / 'darts.py'}:one_level")
+  assert config.algo.one_level and config.data.autoaugment
+  assert config.data.share == 1.0
+
+
 def test_overrides_have_the_type_of_the_field():
   config = config_lib.load(
     AMENDED,

@@ -287,6 +287,48 @@ def test_retraining_what_a_search_found(whole, tmp_path):
   assert again == result
 
 
+def test_a_search_in_one_level_and_its_network_trained_with_alpha_fixed(
+  tmp_path,
+):
+  short = ("--config.train.length=4 steps", "--config.log.evaluate=0 epochs")
+  short += ("--config.algo.hypergrad=first_order",)
+  config = tiny(
+    "--config.algo.one_level=true", "--config.data.share=1", *short
+  )
+  search.run(config, tmp_path / "search")
+  again = ["--config.retrain.relaxed=true", "--config.data.limit=128"]
+  again += ["--config.train.length=4 steps", "--config.log.progress=false"]
+  again += ["--config.train.batch=16"]
+
+  def of(folder):
+    path = f"{ROOT / 'configs' / 'retrain.py'}:quick"
+    own = f"--config.retrain.genotype={folder}"
+    return config_lib.load(path, [*again, own])
+
+  result = retrain.run(of(tmp_path / "search"), tmp_path / "relaxed")
+  found = json.loads((tmp_path / "search" / "result.json").read_text())
+  assert result["params"] == found["params"]  # of the whole search network
+  assert math.isfinite(result["test_loss"])
+  # Its architecture weights are those at the end of the search, and stay.
+  line = (tmp_path / "search" / "arch.jsonl").read_text().splitlines()[-1]
+  saved = {
+    name.split("/")[2]: np.frombuffer(value, np.float32)
+    for name, value in last_state(tmp_path / "relaxed").items()
+    if name.startswith("/arch/")
+  }
+  for name, rows in json.loads(line)["weights"].items():
+    expected = np.asarray(rows, np.float32)
+    np.testing.assert_array_equal(saved.pop(name), expected.ravel())
+  assert not saved
+  with pytest.raises(ValueError, match="to be the directory of a search"):
+    retrain.run(of("DARTS_V2"), tmp_path / "none")
+  record = json.loads((tmp_path / "search" / "config.json").read_text())
+  record["space"]["nodes"] = 2
+  (tmp_path / "search" / "config.json").write_text(json.dumps(record))
+  with pytest.raises(ValueError, match="expected a search in one stage"):
+    retrain.run(of(tmp_path / "search"), tmp_path / "other")
+
+
 def test_a_recurrent_genotype_is_refused(tmp_path):
   text = genotype_lib.format_text(
     genotype_lib.load("DARTS_V1", recurrent=True)

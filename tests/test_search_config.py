@@ -39,6 +39,12 @@ def config_of(**fields):
       "nas_bench_201 has no auxiliary head",
     ),
     ({"space__table": "t.csv"}, "has the cells of nas_bench_201, not of s1"),
+    ({"algo__undrawn": True}, "gdas on space.name nas_bench_201, not with"),
+    (
+      {"algo__one_level": True, "algo__hypergrad": "unrolled"},
+      "so with algo.hypergrad first_order, got unrolled",
+    ),
+    ({"data__share": 1.0}, "only goldnas and algo.one_level learn it"),
     (
       {"space__fixed_reduction": True, "space__shared": False},
       "space.fixed_reduction: needs space.shared",

@@ -312,13 +312,16 @@ def test_plain_training_is_a_weight_step_without_edge_weights(parts):
   step = steps.train_step(
     watched, parts.weights_optimizer, draw, rate=lambda step: {"path": 0.5}
   )
-  found, metrics = jax.jit(step)(parts.state, parts.train)
+  found, metrics = jax.jit(step)(parts.state._replace(arch=()), parts.train)
   assert seen[0] == (None, {"path": 0.5})
   expected = parts.plain({"path": 0.5})
   np.testing.assert_allclose(
     flat(found.weights), flat(expected.weights), rtol=1e-12
   )
   assert set(metrics) == {"train_loss", "train_accuracy", "gradient_norm"}
+  # Those of a search network that is trained with them fixed.
+  jax.eval_shape(step, parts.state, parts.train)
+  assert set(seen[-1][0]) == set(parts.state.arch)
 
 
 # What is drawn.

@@ -15,6 +15,9 @@ the only reading in which lambda, which starts at zero, controls all of the
 penalty, mu = 0 leaves the uniform version ("adds a fixed weight to all
 operators") and a larger mu "favors pruning more convolutions".
 
+The last operator that enters a node is left out of the penalty, as it is never
+pruned (`removable`); the paper says nothing of it.
+
 A pruned operator has a logit of minus infinity: its weight is zero and no
 gradient moves it, so nothing else has to know of the pruning until the network
 is built anew without it.

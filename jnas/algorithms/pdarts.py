@@ -4,7 +4,8 @@ Search").
 A search in stages, each on a deeper network and with fewer operators on an
 edge (section 3.1): after a stage every edge drops those that weigh least, and
 weights and logits start anew. Dropout after skip connections decays within a
-stage, and the derived normal cell keeps at most M of them (section 3.2). The
+stage, and the derived normal cell keeps at most M of them (section 3.2; the
+rule by which it loses the others is that of the code, see `restricted`). The
 relaxation is DARTS's, the hypergradient that of the first order.
 """
 
@@ -158,8 +159,10 @@ def restricted(
   """The genotype for every number M of skip connections that is allowed.
 
   While the normal cell has more than M of them the weakest one's weight is
-  set to zero and the cell derived again, which may bring another one in
-  (section 3.2). The reduction cell stays as it is.
+  set to zero and the cell derived again, which may bring another one in. That
+  is the rule of the published code; section 3.2 keeps the M strongest of a
+  cell, sets all others to zero at once, and derives again until there are M.
+  The reduction cell stays as it is.
 
   Args:
     spec: of the last stage.

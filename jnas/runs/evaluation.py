@@ -126,7 +126,7 @@ def topology(
     values["connections"] = sum(len(pairs) for pairs in cells)
     steps_done = max(int(state.step), 1)
     values["settled"] = int(state.controls["settled"]) / steps_done
-  if algorithm.one_level:
+  if not problem.stages.restarts:
     size = problem.data.train_x.shape[1:3]
     left = stage.left
     values |= {

@@ -51,7 +51,7 @@ def read(config: ml_collections.ConfigDict) -> Problem:
     *((data.train_x[part], data.train_y[part]) for part in (first, second)),
   )
   # One level sees training images alone; two take turns.
-  seen = splits[:1] if config.algo.name == "goldnas" else splits
+  seen = splits[:1] if recipe.one_level(config) else splits
   clock = build.clock(config, min(len(split.x) for split in seen))
   spec = recipe.spec(config, len(data.classes))
   table = benchmark.load(config.space.table) if config.space.table else None

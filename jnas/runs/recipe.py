@@ -95,6 +95,11 @@ def schedule(config: ml_collections.ConfigDict) -> goldnas.Schedule:
   return goldnas.Schedule(**{name: config.gold[name] for name in names})
 
 
+def one_level(config: ml_collections.ConfigDict) -> bool:
+  """Whether weights and alpha step together, on the same images."""
+  return config.algo.one_level or config.algo.name == "goldnas"
+
+
 def algorithm(
   config: ml_collections.ConfigDict,
   stage: Stage,
@@ -109,6 +114,16 @@ def algorithm(
     clock: of the stage.
     size: (H, W) of the images.
   """
+  found = _algorithm(config, stage, clock, size)
+  return found._replace(one_level=one_level(config))
+
+
+def _algorithm(
+  config: ml_collections.ConfigDict,
+  stage: Stage,
+  clock: Clock,
+  size: tuple[int, int],
+) -> base.Algorithm:
   name, own = config.algo.name, stage.spec
   estimate = estimator(
     config, config.algo.hypergrad, config.algo.form, written_out(own)

@@ -1,16 +1,21 @@
 """Train the network of a genotype from scratch, and test it."""
 
+from collections.abc import Mapping
+import json
 import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
+from jnas import config as config_lib
 from jnas import genotype as genotype_lib
+from jnas.algorithms import base
 from jnas.data import sources
 from jnas.data.fingerprint import fingerprint
-from jnas.runs import build, session
+from jnas.runs import build, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
@@ -42,6 +47,7 @@ def run(
     )
   # What the directory holds is the genotype, not where it came from, so that
   # a resumed run cannot change its network under way.
+  source = config.retrain.genotype
   config = config.copy_and_resolve_references()
   config.retrain.genotype = genotype_lib.format_text(found)
   workdir_lib.check(config, workdir)
@@ -50,14 +56,18 @@ def run(
   splits = build.on_devices(
     mesh, (data.train_x, data.train_y), (data.test_x, data.test_y)
   )
-  spec = discrete.derived(
-    found,
-    cells=config.space.cells,
-    width=config.space.width,
-    classes=len(data.classes),
-    auxiliary=config.train.auxiliary > 0,
-  )
-  plan = build_plan(config, data, mesh, spec, splits)
+  weights = None
+  if config.retrain.relaxed:
+    spec, weights = relaxed(config, source, len(data.classes))
+  else:
+    spec = discrete.derived(
+      found,
+      cells=config.space.cells,
+      width=config.space.width,
+      classes=len(data.classes),
+      auxiliary=config.train.auxiliary > 0,
+    )
+  plan = build_plan(config, data, mesh, spec, splits, weights)
   record = {
     "genotype": genotype_lib.to_json(found),
     "text": config.retrain.genotype,
@@ -82,14 +92,75 @@ def run(
   return result
 
 
+def relaxed(
+  config: ml_collections.ConfigDict, folder: str, classes: int
+) -> tuple[spec_lib.Spec, dict[str, np.ndarray]]:
+  """A search's network, and the architecture weights at its end.
+
+  Bi et al. (Amended DARTS, appendix A.1.2) train it anew with alpha fixed, to
+  see how good a search is without what discretisation loses.
+
+  Args:
+    config: of task "retrain"; the network is as deep and wide as in the search.
+    folder: of the search.
+    classes: of the data.
+
+  Raises:
+    ValueError: it is no directory of a search in one stage.
+  """
+  path = pathlib.Path(folder)
+  try:
+    record = config_lib.flatten(json.loads((path / "config.json").read_text()))
+    *_, last = (path / "arch.jsonl").read_text().splitlines()
+    edges = {
+      name: np.asarray(rows, np.float32)
+      for name, rows in json.loads(last)["weights"].items()
+    }
+    searched = config_lib.base()
+    known = config_lib.flatten(searched)
+    searched.update_from_flattened_dict(
+      {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record.items()
+        if name in known
+      }
+    )
+    searched.train.auxiliary = config.train.auxiliary
+    spec = recipe.spec(searched, classes)
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      "retrain.relaxed: expected retrain.genotype to be the directory of a "
+      f"search, with its config.json and arch.jsonl, got {folder!r} ({error})"
+    ) from error
+  shapes = {name: cell.shape for name, cell in spec.searched}
+  if {name: w.shape for name, w in edges.items()} != shapes:
+    raise ValueError(
+      "retrain.relaxed: expected a search in one stage, but the network at the "
+      f"end of {folder!r} is not the one that it began with"
+    )
+  found = base.indicator(spec, genotype_lib.load(folder))
+  transit = {name + spec_lib.TRANSIT for name in spec.transit}
+  return spec, edges | {name: found[name] for name in transit}
+
+
 def build_plan(
   config: ml_collections.ConfigDict,
   data: sources.ImageData,
   mesh: jax.sharding.Mesh,
   spec: spec_lib.Spec,
   splits: tuple[Any, Any],
+  edge_weights: Mapping[str, np.ndarray] | None = None,
 ) -> session.Plan:
-  """What the session is to run: plain training, and the test."""
+  """What the session is to run: plain training, and the test.
+
+  Args:
+    config: of task "retrain".
+    data: the data set.
+    mesh: the devices.
+    spec: of the network.
+    splits: (train, test) on the devices.
+    edge_weights: fixed, of a relaxed network; None of any other.
+  """
   train, test = splits
   clock = build.clock(config, len(train.x))
   learning_rate, drop = build.schedules(config, clock)
@@ -97,13 +168,14 @@ def build_plan(
   optimizer = build.weights_optimizer(config, learning_rate)
 
   def init() -> State:
-    variables = build.variables(config, network, data)
+    edges = jax.tree.map(jnp.asarray, edge_weights)
+    variables = build.variables(config, network, data, edges)
     weights = variables["params"]
     return State(
       step=jnp.int32(0),
       weights=weights,
       stats=variables["batch_stats"],
-      arch=(),
+      arch=edges or (),
       weights_opt=optimizer.init(weights),
       arch_opt=(),
       sums=zero_sums(),
@@ -113,7 +185,7 @@ def build_plan(
 
   def evaluate(state: State, at: int, writer: Writer):
     del at, writer
-    values = measure(state, None, test)
+    values = measure(state, state.arch or None, test)
     return state, {f"test_{name}": value for name, value in values.items()}
 
   def step(seed: jax.Array) -> steps.Step:

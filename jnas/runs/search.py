@@ -65,7 +65,7 @@ def run(
   }
   session.finish(workdir, result)
   print(f"genotype: {result['genotype']}")
-  if algorithm.estimate and not algorithm.one_level:
+  if algorithm.estimate and problem.stages.restarts:
     if warning := monitor.chance(stage.spec, result):
       print(warning)
   print(f"supernet validation accuracy: {result['valid_accuracy']:.2%}")
@@ -87,6 +87,7 @@ def build_plan(
       be compiled again.
   """
   config, clock = problem.config, stage_clock(problem, stage)
+  pruned = not problem.stages.restarts  # operators go while it runs
   algorithm = problem_lib.algorithm(problem, stage)
   learning_rate, drop = build.schedules(config, clock)
   warmup = clock.steps(config.algo.warmup)
@@ -105,7 +106,7 @@ def build_plan(
         warmup=warmup / clock.per_epoch,
         steps_per_epoch=clock.per_epoch,
       )
-  gated = algorithm.drawn or algorithm.one_level
+  gated = algorithm.drawn or pruned
   network = build.network(config, stage.spec, gated)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
   arch_optimizer = build.arch_optimizer(config)
@@ -188,7 +189,7 @@ def build_plan(
 
   count = problem.stages.count
   part = f", stage {stage.index + 1} of {count}" if count > 1 else ""
-  if algorithm.one_level:
+  if pruned:
     left = sum(len(k) for _, cell in stage.spec.searched for k in cell.kept)
     part = f", {left} operators"
   return session.Plan(
@@ -211,7 +212,7 @@ def build_plan(
     following=following,
     resume=resume,
     warning=functools.partial(monitor.warning, stage.spec)
-    if algorithm.estimate and not algorithm.one_level  # there cheap is good
+    if algorithm.estimate and not pruned  # there cheap is good
     else lambda values: None,
     program=None if problem.stages.restarts else stage.spec,
   )
@@ -251,9 +252,9 @@ def step_functions(
 
     return step
 
-  if algorithm.one_level:
-    return {"full": seeded(steps.one_level_step)}
   functions = {"warm": seeded(steps.search_step, virtual=virtual, warm=True)}
+  if algorithm.one_level:
+    return functions | {"full": seeded(steps.one_level_step)}
   # Where compiling is what one waits for, both levels share one program.
   first_order = config.algo.hypergrad == "first_order"
   small = jax.default_backend() == "cpu" and not recipe.written_out(stage.spec)

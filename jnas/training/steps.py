@@ -108,6 +108,8 @@ def train_step(
 ) -> Step:
   """A function (state, split) -> (state, metrics): plain training.
 
+  Edge weights, where the network takes any, are `state.arch` and stay.
+
   Args:
     objective: of one batch.
     optimizer: of the weights.
@@ -120,7 +122,7 @@ def train_step(
   def step(state: State, split: device.Split) -> tuple[State, Metrics]:
     batch = draw(split, "train", state.step)
     dropped = rate(state.step) if rate else None
-    return update(state, None, batch, dropped)
+    return update(state, state.arch or None, batch, dropped)
 
   return step
 
