@@ -5,6 +5,7 @@ import math
 import random
 
 from jnas import genotype as genotype_lib
+from jnas.runs import titles
 
 S1 = genotype_lib.OPERATIONS[:8]
 EDGES = [[j, i] for i in range(2, 6) for j in range(i)]
@@ -56,6 +57,7 @@ def make_search(path, epochs=4, steps=5, seed=0, skip=0.0):
     "cores": 16,
     "task": "search",
     "started": 1763774883.5,
+    "titles": titles.titles("amended", "amended"),
   }
   write_json(path / "run.json", machine)
   cells = {"normal": 14, "reduce": 14}
@@ -154,7 +156,9 @@ def write_search(path, algorithm, arch, genotypes, metrics):
   config = {"task": "search", "seed": 3, "data": {"name": "cifar10"}}
   config["algo"] = {"name": algorithm}
   write_json(path / "config.json", config)
-  write_json(path / "run.json", {"task": "search", "device": "NVIDIA H200"})
+  machine = {"task": "search", "device": "NVIDIA H200"}
+  machine["titles"] = titles.titles(algorithm)
+  write_json(path / "run.json", machine)
   when = [{"step": 9 * k, "epoch": k} for k in range(1, len(genotypes) + 1)]
   history = [
     time | {"genotype": genotype_lib.to_json(g)}

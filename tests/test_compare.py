@@ -7,11 +7,14 @@ import types
 
 from made_up_comparisons import comparison, write_config
 from made_up_runs import make_search
+import numpy as np
 import pytest
 from test_report import Page
 
 from jnas import main as main_lib
-from jnas.runs import build, compare, report, search, session, spread
+from jnas.report import comparison as comparison_page
+from jnas.report import groups
+from jnas.runs import build, compare, report, search, session
 from jnas.runs import workdir as workdir_lib
 
 
@@ -219,18 +222,20 @@ def test_of_equals_the_first_is_chosen_and_without_accuracies_none():
 
 def test_band_by_hand():
   curves = [[(1, 0.1), (2, 0.2), (3, 0.5)], [(1, 0.3), (2, 0.2)]]
-  found = spread.band("a", curves, "#000000")
-  assert found.xs == (1, 2)
-  assert found.means == pytest.approx((0.2, 0.2))
-  assert found.sds == pytest.approx((0.1 * math.sqrt(2), 0.0))
-  assert spread.band("a", [[(1, 0.1)], []], "") is None
-  assert spread.band("a", [[(1, 0.1)]], "").sds == (None,)
+  area, line = comparison_page.band("a", curves, "#000000")
+  assert np.ravel(line.points) == pytest.approx([1, 0.2, 2, 0.2])
+  sd = 0.1 * math.sqrt(2)
+  corners = [1, 0.2 - sd, 2, 0.2, 2, 0.2, 1, 0.2 + sd]
+  assert np.ravel(area.points) == pytest.approx(corners)
+  (line,) = comparison_page.band("a", [[(1, 0.1)], []], "")
+  assert line.points == [(1, 0.1)]
+  assert comparison_page.band("a", [[(1, 0.1)], [(2, 0.1)]], "") == []
 
 
 def test_times_are_a_range(tmp_path, searches):
   searches.more = {"seconds": [50.0, 8.0]}
   compared = compare.run(comparison(write_config(tmp_path)), tmp_path / "run")
-  assert "8 s to 50 s" in report.comparison.text(compared)
+  assert "8 s to 50 s" in groups.text(compared)
   text = (tmp_path / "run" / "report.html").read_text()
   page = Page(text).text
   assert "8 s to 50 s" in page and "29 s" not in page
@@ -252,7 +257,7 @@ def test_report(tmp_path, searches):
     *("Validation accuracy of each seed", "Share of skip connections by epoch"),
   ):
     assert words in page.text, words
-  assert text.count("<svg") == 3
+  assert text.count('<svg class="plot"') == 8
   assert "rue accuracy" not in page.text
   links = [link for link in page.links if not link.startswith("#")]
   assert links == [
@@ -261,7 +266,7 @@ def test_report(tmp_path, searches):
   ]
   assert all((workdir / link).exists() for link in links)
   assert len(page.ids) == len(set(page.ids))
-  assert "<script" not in text and not re.search(r"url\((?!#)|@import", text)
+  assert not re.search(r"url\((?!#)|@import", text)
   # Written anew it is the same, and elsewhere its links still lead to the runs.
   assert report.write([workdir]).read_text() == text
   other = report.write([workdir], tmp_path / "elsewhere" / "page.html")
@@ -295,7 +300,7 @@ def test_report_where_true_accuracy_is_known(tmp_path, searches):
     "Published for it: DARTS 54.30%, GDAS 93.51%.",
   ):
     assert words in page.text, words
-  assert text.count("<svg") == 5
+  assert text.count('<svg class="plot"') == 10
 
 
 def test_text_is_escaped(tmp_path, searches):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jnas import genotype as genotype_lib
+from jnas.report.groups import of_comparison, table
 from jnas.runs import build, derived, entries
-from jnas.runs.comparison import table
 
 
 def search_result(**values):
@@ -196,20 +196,23 @@ def test_size_is_that_of_the_published_network(tmp_path, monkeypatch):
 def compared(**algorithms):
   found = {}
   for name, (numbers, more) in algorithms.items():
-    values = {
-      key: {"mean": mean, "sd": sd, "min": mean, "max": mean}
-      for key, (mean, sd) in numbers.items()
-    }
-    found[name] = {"runs": [{}] * 3, "numbers": values, "chosen": None, **more}
-  return {"algorithms": found}
+    runs = [
+      # Three seeds, whose standard deviation is the one given.
+      {"seed": k, "result": {n: m + (k - 1) * s for n, (m, s) in known}}
+      for known in [list(numbers.items())]
+      for k in range(3)
+    ]
+    found[name] = {"runs": runs, "chosen": None, **more}
+  return of_comparison({"algorithms": found})
 
 
 def test_columns():
-  plain = {"valid_accuracy": (0.9, 0.01), "seconds": (5.0, None)}
-  heads, _ = table(compared(a=(plain, {})))
+  plain = {"valid_accuracy": (0.9, 0.01), "seconds": (5.0, 2.0)}
+  heads, rows = table(compared(a=(plain, {})))
   assert heads == [
-    *("", "seeds", "validation accuracy", "time of a run", "chosen"),
+    *("", "seeds", "validation accuracy", "time, with compilation"),
   ]
+  assert rows == [["a", "3", "90.00% ± 1.00%", "3 s to 7 s"]]
   whole = plain | {
     "child_accuracy": (0.86, 0.02),
     "accuracy_drop": (0.04, 0.005),

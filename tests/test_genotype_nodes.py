@@ -14,7 +14,7 @@ import test_layout
 
 from jnas import genotype as genotype_lib
 from jnas.genotype import Genotype, StackGenotype
-from jnas.runs import draw, findings, layout, records
+from jnas.report import draw, findings, layout, measures, records
 from jnas.spaces import cnn, discrete
 
 SKIP, SEP = "skip_connect", "sep_conv_3x3"
@@ -352,7 +352,7 @@ def test_a_drawing_has_every_pair(g):
     numbered = (t for t in drawn if number in re.findall(r"\d+", t))
     title = named.get(name) or next(numbered)
     assert sorted(ends(layout.layout(*drawn[title]))) == sorted(triples)
-    svg = draw.cell_svg(title, drawn[title])
+    svg = draw.cell_picture(title, drawn[title])
     for op, count in collections.Counter(op for op, *_ in triples).items():
       assert svg.count(f">{layout.label(op)}<") == count
 
@@ -376,13 +376,13 @@ def test_the_report_has_a_node_a_line(tmp_path):
   metrics = [{"valid_accuracy": 0.5}] * 3
   path = write_search(tmp_path / "run", "darts", arch, history, metrics)
   run = records.read(path)
-  html = findings.genotype_section(run)
-  assert "A list of pairs for each node." in html
-  text = html[html.index("Genotype(\n") : html.index("</pre>")]
-  text = text.replace("&#x27;", "'")
+  section = findings.genotype(run)
+  assert "A list of pairs for each node." in section.note
+  text = section.parts[0].text
   assert genotype_lib.parse(text) == history[-1]
   assert text.splitlines()[2] == " " * 10 + "[('sep_conv_3x3', 2)]],"
-  assert "Reduction cell" in findings.cells_section(run)
+  titles = [getattr(part, "title", "") for part in findings.cells(run)]
+  assert "Reduction cell" in titles
 
 
 def test_changes_are_pairs_gained_or_lost(tmp_path):
@@ -393,6 +393,6 @@ def test_changes_are_pairs_gained_or_lost(tmp_path):
   arch = [{"ops": [SKIP, SEP], "edges": [], "weights": {}}] * 4
   metrics = [{"valid_accuracy": 0.5}] * 4
   path = write_search(tmp_path / "run", "darts", arch, found, metrics)
-  counts = [count for _, count in records.changes(records.read(path))]
+  counts = [count for _, count in measures.changes(records.read(path))]
   # One for another; two fewer; one for another and, in a second node, one more.
   assert counts == [1, 2, 2]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.runs import draw, layout
+from jnas.report import draw, layout
 
 
 def nas_bench_201(ops):

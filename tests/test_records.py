@@ -14,7 +14,7 @@ from made_up_runs import (
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.runs import records
+from jnas.report import measures, records
 
 
 def test_a_step_written_twice_counts_once(tmp_path):
@@ -37,9 +37,9 @@ def test_shares_are_derived_where_not_recorded(tmp_path):
     line.pop("none_weight", None)
   write_lines(run / "metrics.jsonl", lines)
   after = records.read(run)
-  assert records.skip_shares(after) == records.skip_shares(before)
+  assert measures.skip_shares(after) == measures.skip_shares(before)
   for a, b in zip(
-    records.none_weights(after), records.none_weights(before), strict=True
+    measures.none_weights(after), measures.none_weights(before), strict=True
   ):
     assert a == pytest.approx(b, rel=1e-12)
 
@@ -57,14 +57,14 @@ def test_changes_are_counted(tmp_path):
     lines.append({"epoch": i, "step": i, "genotype": data})
   write_lines(run / "genotypes.jsonl", lines)
   # The order of the two operators of a node means nothing.
-  assert records.changes(records.read(run)) == [(1, 0), (2, 1), (3, 0)]
+  assert measures.changes(records.read(run)) == [(1, 0), (2, 1), (3, 0)]
 
 
 def test_wall_time_without_a_result(tmp_path):
   run = make_search(tmp_path / "run")
   (run / "result.json").unlink()
   want = 4 * (61.0 + 4.2) + 40.0 + 7.3
-  assert records.wall_seconds(records.read(run)) == pytest.approx(want)
+  assert measures.wall_seconds(records.read(run)) == pytest.approx(want)
 
 
 def test_steps_are_averaged_by_epoch(tmp_path):
@@ -74,7 +74,7 @@ def test_steps_are_averaged_by_epoch(tmp_path):
     for i in (1, 2, 3, 4)
   ]
   write_lines(run / "metrics.jsonl", lines)
-  found = records.curve(records.read(run), "train_loss")
+  found = measures.curve(records.read(run), "train_loss")
   assert found == [(1.0, 1.5), (2.0, 3.5)]
 
 
@@ -82,15 +82,15 @@ def test_other_kinds_of_genotypes(tmp_path):
   found = records.read(make_nas_bench_201(tmp_path / "cell", skips=5))
   assert not found.notes
   assert isinstance(found.genotype, genotype_lib.NasBench201Genotype)
-  assert records.skip_shares(found)[-1] == (4, 5 / 6)
-  assert len(records.none_weights(found)) == 4
+  assert measures.skip_shares(found)[-1] == (4, 5 / 6)
+  assert len(measures.none_weights(found)) == 4
   before, after = (g for _, g in found.history[-2:])
   pairs = zip(
     genotype_lib.chosen(before)["cell"],
     genotype_lib.chosen(after)["cell"],
     strict=True,
   )
-  assert records.changes(found)[-1] == (4, sum(a != b for a, b in pairs))
+  assert measures.changes(found)[-1] == (4, sum(a != b for a, b in pairs))
 
   found = records.read(make_stack(tmp_path / "stack", epochs=2))
   assert not found.notes
@@ -103,7 +103,7 @@ def test_other_kinds_of_genotypes(tmp_path):
       for pair in b[i : i + 2]:
         old.remove(pair) if pair in old else None
       changed += len(old)
-  assert records.changes(found) == [(2, changed)]
+  assert measures.changes(found) == [(2, changed)]
   assert changed
 
 
@@ -135,7 +135,7 @@ def test_an_operator_that_is_gone_weighs_nothing(tmp_path):
     {"epoch": 6, "step": 6, "ops": ops, "weights": {"cell": [[], 3]}},
   ]
   write_lines(run / "arch.jsonl", lines)
-  found = records.none_weights(records.read(run))
+  found = measures.none_weights(records.read(run))
   assert found == [(1, 0.5), (2, 0.5), (3, 0.25)]
 
 
@@ -175,7 +175,7 @@ def test_strange_restrictions_are_noted(tmp_path, content, words):
 def test_pareto_set(tmp_path):
   found = records.read(make_search(tmp_path / "run"))
   assert (found.pareto, found.notes) == ((), ())
-  assert not records.prunes(found)
+  assert found.shares
   run = make_gold(tmp_path / "gold")
   lines = (run / "pareto.jsonl").read_text().splitlines()
   again = json.loads(lines[0]) | {"accuracy": 0.5}
@@ -183,7 +183,7 @@ def test_pareto_set(tmp_path):
     file.write(json.dumps(again) + "\n")
   found = records.read(run)
   assert found.notes == ()
-  assert records.prunes(found)
+  assert not found.shares
   assert [line["epoch"] for line in found.pareto] == [2, 4, 6, 8]
   assert found.pareto[0]["accuracy"] == 0.5
   (run / "pareto.jsonl").write_text("\n".join([*lines, '{"step": 8']))

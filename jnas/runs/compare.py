@@ -28,7 +28,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from jnas.runs import build, comparison, derived, records, report, search
+from jnas.report import groups, records
+from jnas.runs import build, derived, report, search
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.entries import Entry, entries, imposed
 from jnas.runtime.writer import Writer
@@ -120,7 +121,7 @@ def run(
       if not failed:
         _put(workdir, "result.json", _result(compared))
     if results:
-      say(comparison.text(compared))
+      say(groups.text(compared))
     say(f"report: {workdir / 'report.html'}")
   if failed:
     lines = "".join(f"\n  - {name}: {why}" for name, why in failed.items())
@@ -353,7 +354,7 @@ def _line(
 ) -> str:
   name, told = entry.folder, []
   if name in results:
-    told = comparison.facts(results[name])
+    told = groups.facts(results[name])
   for folder, what in ((name, "failed"), (_retraining(entry), "retraining")):
     if folder in failed:
       told.append(f"{what}: {failed[folder].splitlines()[0]}")

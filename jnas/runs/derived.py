@@ -15,7 +15,8 @@ import jax
 import ml_collections
 
 from jnas import genotype as genotype_lib
-from jnas.runs import build, pareto, records, retrain
+from jnas.report import records
+from jnas.runs import build, pareto, retrain
 from jnas.runs.entries import Entry
 from jnas.runtime.writer import Writer
 from jnas.spaces import discrete

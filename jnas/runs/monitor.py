@@ -8,7 +8,7 @@ import numpy as np
 from jnas import genotype as genotype_lib
 from jnas import relax
 from jnas.genotype import AnyGenotype
-from jnas.runs import sections
+from jnas.report import sections
 from jnas.runtime.writer import Writer
 from jnas.spaces import arch as arch_lib
 from jnas.spaces.spec import Spec

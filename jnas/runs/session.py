@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 import ml_collections
 
 from jnas.data import device
-from jnas.runs import report, resume
+from jnas.runs import report, resume, titles
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.build import Clock
 from jnas.runtime import checkpoint, machine, metrics, parallel
@@ -115,6 +115,7 @@ def execute(
 
     here = machine.describe() | {"device_count": mesh.size}
     here |= {"task": config.task, "started": time.time()}
+    here["titles"] = titles.titles(config.algo.name, config.algo.hypergrad)
     if found := saved.restore_latest(structure):
       start, state, meta = found
       plan = plan.of(meta)

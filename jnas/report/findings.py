@@ -1,4 +1,4 @@
-"""Sections of the report on one run, as HTML: what it found."""
+"""Sections of the page on one run: what it found."""
 
 from collections.abc import Sequence
 import re
@@ -6,18 +6,20 @@ import shlex
 from typing import Any
 
 from jnas import genotype as genotype_lib
-from jnas.runs import draw, layout, page, records, sections
+from jnas.report import chart, draw, layout, measures, parts, records, sections
 
 _MOST_CELLS = 4  # whose weights are drawn: each is a large picture
 _BESIDE = 560  # points, the widest cell that is legible beside another
+_MOST_FRAMES = 60  # of the slider: each holds its cells' drawings
 
 
-def genotype_section(run: records.Run) -> str:
+def genotype(run: records.Run) -> parts.Section:
   """Returns the genotype as text, and how to train it."""
   g = run.genotype
   if g is None:
-    return page.section("Genotype", page.absent("no genotype was written yet"))
-  body = page.code(broken(genotype_lib.format_text(g)))
+    absent = [parts.Text("No genotype was written yet.")]
+    return parts.Section("Genotype", absent)
+  body: list[parts.Part] = [parts.Code(broken(genotype_lib.format_text(g)))]
   if run.task != "retrain":
     body += _training(run)
   words = (
@@ -41,7 +43,7 @@ def genotype_section(run: records.Run) -> str:
       "the nodes of the cell."
     )
   note = f"One click selects all of it. {words}"
-  return page.section("Genotype", body, note)
+  return parts.Section("Genotype", body, note)
 
 
 def _nested(cells: Sequence[genotype_lib.ImageCell]) -> bool:
@@ -86,8 +88,12 @@ def _one_a_line(line: str) -> str:
   return ",\n".join(lines)
 
 
-def _training(run: records.Run) -> str:
+def _training(run: records.Run) -> list[parts.Part]:
   """Returns a command that trains the genotype, and what it does."""
+  if not isinstance(
+    run.genotype, genotype_lib.Genotype | genotype_lib.StackGenotype
+  ):
+    return []  # of cells that no recipe is for
   name = sections.data(run)
   limited = records.get(run.config, "data.limit")
   whole = name in ("cifar10", "cifar100") and not limited
@@ -107,7 +113,7 @@ def _training(run: records.Run) -> str:
       "a beginning, not a recipe for this data. A deeper and wider network "
       "that is trained for longer is usually better."
     )
-  if not isinstance(run.genotype, genotype_lib.Genotype):
+  if isinstance(run.genotype, genotype_lib.StackGenotype):
     # A stack of independent cells is as deep as it was searched.
     fields.append("space.cells")
   flags = [("retrain.genotype", str(run.path))]
@@ -115,38 +121,60 @@ def _training(run: records.Run) -> str:
     value = records.get(run.config, field)
     if value or field == "data.cutout":  # the recipe's own is not 0
       flags.append((field, str(value)))
-  parts = [f"--config.{name}={shlex.quote(value)}" for name, value in flags]
+  words = [f"--config.{name}={shlex.quote(value)}" for name, value in flags]
   config = f"--config=configs/retrain.py{argument}"
-  command = " \\\n  ".join([f"python -m jnas.main {config}", *parts])
-  return (
-    "<h3>To train it from scratch</h3>"
-    f'<p class="note">{note}</p>{page.code(command)}'
-  )
+  command = " \\\n  ".join([f"python -m jnas.main {config}", *words])
+  return [parts.Text(note, "To train it from scratch"), parts.Code(command)]
 
 
-def cells(run: records.Run) -> str:
-  """Returns the drawings of the cells, with their legend."""
+def cells(run: records.Run, history: bool = False) -> list[parts.Part]:
+  """Returns the drawings of the cells, with their legend.
+
+  Args:
+    run: whose genotype is drawn.
+    history: whether a slider shows the genotypes of earlier epochs.
+  """
   if run.genotype is None:
-    return page.absent("no genotype, so no cells")
-  cells = layout.cells(run.genotype)
-  ops = [op for rows, *_ in cells.values() for row in rows for op, _ in row]
+    return [parts.Text("There is no genotype, so there are no cells.")]
+  found = layout.cells(run.genotype)
+  ops = [op for rows, *_ in found.values() for row in rows for op, _ in row]
   families = dict.fromkeys(draw.family(op) for op in ops)
   legend = [(draw.FAMILIES[name], name) for name in families]
-  if any(concat for *_, concat in cells.values()):
+  if any(concat for *_, concat in found.values()):
     legend.append(("", "concatenation"))
   # A stack may have as many cells as layers: side by side, where there is room.
   stack = isinstance(run.genotype, genotype_lib.StackGenotype)
   pruned = stack and _nested(run.genotype.cells)
-  figures = []
-  for title, arguments in cells.items():
-    svg = draw.cell_svg(title, arguments)
-    alone = pruned and layout.layout(*arguments).width > _BESIDE
-    figures.append(page.figure(title, svg, wide=True, row=alone))
-  body = page.grid(figures) if stack else "".join(figures)
-  return page.legend(legend) + body
+  body: list[parts.Part] = [parts.Legend(legend)]
+  if history and not stack and (slider := _history(run)):
+    body.append(slider)
+  for title, arguments in found.items():
+    svg = draw.cell_picture(title, arguments)
+    wide = pruned and layout.layout(*arguments).width > _BESIDE
+    half = stack and not wide
+    body.append(parts.Figure(title, svg, scroll=True, half=half))
+  return body
 
 
-def cells_section(run: records.Run) -> str:
+def _history(run: records.Run) -> parts.History | None:
+  """Returns the cells of each epoch, or of some if they are many."""
+  every = max(1, -(-len(run.history) // _MOST_FRAMES))
+  pictures: dict[Any, int] = {}
+  svgs, frames = [], []
+  # From the last one back, which is what the page shows without a script.
+  for epoch, g in run.history[::-1][::every]:
+    frame = {}
+    for title, arguments in layout.cells(g).items():
+      key = title, repr(arguments)
+      if key not in pictures:
+        pictures[key] = len(svgs)
+        svgs.append(draw.cell_picture(title, arguments))
+      frame[title] = pictures[key]
+    frames.append((epoch, frame))
+  return parts.History(svgs, frames[::-1]) if len(frames) > 1 else None
+
+
+def drawings(run: records.Run) -> parts.Section:
   """Returns the section on the cells."""
   note = (
     "From left to right. Each node adds up its operators; the dashed lines are "
@@ -162,10 +190,10 @@ def cells_section(run: records.Run) -> str:
       "From left to right. Each node has one operator; the dashed lines are "
       "averaged to the new state."
     )
-  return page.section("Cells", cells(run), note)
+  return parts.Section("Cells", cells(run, history=True), note)
 
 
-def weights_section(run: records.Run) -> str:
+def weights(run: records.Run) -> parts.Section:
   """Returns the heat maps of the arch weights."""
   names = list(dict.fromkeys(c for line in run.arch for c in line["weights"]))
   drawn, normal = names, genotype_lib.normal_names(names)
@@ -173,32 +201,30 @@ def weights_section(run: records.Run) -> str:
     others = [name for name in names if name not in normal]
     some = (others[: _MOST_CELLS // 2] + normal)[:_MOST_CELLS]
     drawn = [name for name in names if name in some]
-  pruned = records.prunes(run)
-  figures = []
+  body: list[parts.Part] = []
   for cell in drawn:
     try:
-      panels = _heat(run, cell, pruned)
+      body.append(_heat(run, cell, _title(cell, normal)))
     except (
       *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+      OverflowError,
     ) as error:
-      figures.append(page.absent(f"{cell}: unreadable weights ({error})"))
-      continue
-    figures.append(page.figure(_title(cell, normal), panels, wide=True))
+      body.append(parts.Text(f"{cell}: unreadable weights ({error})"))
   if len(drawn) < len(names):
-    figures.append(
-      page.absent(
+    body.append(
+      parts.Text(
         f"{len(names)} cells have weights, {len(drawn)} are drawn; arch.jsonl "
-        "has them all"
+        "has them all."
       )
     )
   scale = (
     "A scale that does not begin at 0 magnifies weights that have hardly moved."
   )
-  if pruned:
+  if not run.shares:
     scale = "Each weight is a sigmoid: those of an edge don't add up to one."
-  return page.section(
+  return parts.Section(
     "Architecture weights",
-    "".join(figures) or page.absent("no arch.jsonl, so no weights"),
+    body or [parts.Text("There is no arch.jsonl, so there are no weights.")],
     "One panel an edge (source → target), one row an operator, epochs from "
     "left to right; grey where the operator is no longer there. Dots mark the "
     f"operators that the genotype keeps. {scale}",
@@ -214,79 +240,68 @@ def _title(cell: str, normal: Sequence[str]) -> str:
   return known.get(cell, cell)
 
 
-def _heat(run: records.Run, cell: str, pruned: bool) -> str:
+def _heat(run: records.Run, cell: str, title: str) -> parts.Figure:
   """Returns the heat maps of one cell; operators and edges may vanish.
 
-  Where operators are `pruned`, a weight of exactly 0 is that of one that is.
+  Where operators don't share a weight, one of exactly 0 is pruned.
   """
-  import numpy as np
-
   lines = [line for line in run.arch if cell in line["weights"]]
   ops = list(dict.fromkeys(op for line in lines for op in line["ops"]))
-  weights: dict[tuple[int, int], Any] = {}
+  found: dict[tuple[int, int], list[list[float | None]]] = {}
   for t, line in enumerate(lines):
     edges = line.get("edges_of", {}).get(cell, line.get("edges"))
     for edge, row in zip(edges, line["weights"][cell], strict=True):
-      empty = np.full((len(ops), len(lines)), np.nan)
-      values = weights.setdefault((int(edge[0]), int(edge[1])), empty)
+      empty = [[None] * len(lines) for _ in ops]
+      values = found.setdefault((int(edge[0]), int(edge[1])), empty)
       for op, value in zip(line["ops"], row, strict=True):
-        gone = not records.is_number(value) or (pruned and value == 0)
-        values[ops.index(op), t] = np.nan if gone else value
-  if not weights:
+        gone = not records.is_number(value) or (not run.shares and value == 0)
+        values[ops.index(op)][t] = None if gone else value
+  if not found:
     raise ValueError("there are none")
-  found = genotype_lib.chosen(run.genotype) if run.genotype else {}
-  kept = [item for item in found.get(cell, ()) if item[0] in ops]
+  chosen = genotype_lib.chosen(run.genotype) if run.genotype else {}
+  kept = [item for item in chosen.get(cell, ()) if item[0] in ops]
   epochs = [line.get("epoch", t) for t, line in enumerate(lines)]
   # Nodes are called as in the drawing of the cell.
   inputs = {"cell": (), "recurrent": ("x, h",)}.get(cell, ("c k−2", "c k−1"))
-  return draw.heat_svg(
-    f"{cell} weights", ops, epochs, weights, kept, inputs, shared=not pruned
-  )
+  return draw.heat(title, ops, epochs, found, kept, inputs, shared=run.shares)
 
 
-def truth_section(run: records.Run) -> str:
+def truth(run: records.Run) -> parts.Section | None:
   """Returns the benchmark's accuracy of each epoch's genotype, if known."""
-  found = records.points(run, "true_accuracy", "epoch")
+  found = measures.points(run, "true_accuracy", "epoch")
   if not found:
-    return ""
-  levels = {
-    f"{name} of all": run.benchmark[name]
-    for name in ("best", "mean")
-    if records.is_number(run.benchmark.get(name))
-  }
-  published = run.benchmark.get("published")
-  if isinstance(published, dict):
-    values = published.items()
-    levels |= {str(k): v for k, v in values if records.is_number(v)}
-  curve = draw.Curve("this run", *zip(*found, strict=True), sections.BLUE)
-  svg = draw.lines_svg("true accuracy", [curve], "{:.2%}", levels=levels)
-  name = str(run.benchmark.get("name", "the benchmark of the search space"))
-  return page.section(
+    return None
+  marks = [chart.Mark("this run", found, parts.BLUE)]
+  for name, value in measures.references([run]).items():
+    name = f"{name} of all" if name in ("best", "mean") else name
+    marks.append(chart.Mark(f"{name}  {value:.2%}", [(0, value)], kind="level"))
+  title = str(run.benchmark.get("name", "the benchmark of the search space"))
+  figure = chart.figure(title, marks, form="{:.2%}", half=False)
+  return parts.Section(
     "True accuracy",
-    page.figure(name, svg, wide=True),
+    [figure],
     "Test accuracy of each epoch's genotype when trained from scratch, looked "
     "up: the search does not see it. Dashed: the best and the mean of all "
     "cells of the space, and what its authors report of this very search.",
   )
 
 
-def skips_section(run: records.Run) -> str:
+def skips(run: records.Run) -> parts.Section | None:
   """Returns the genotypes by their number of skip connections, if recorded."""
   if not run.restricted:
-    return ""
+    return None
   rows, texts = [], []
   for found in run.restricted:
     text = genotype_lib.format_text(found.genotype)
-    mark = ", chosen" if found.chosen else ""
-    rows.append(
-      (f"at most {found.skips:g}{mark}", _normal_cell(found.genotype))
-    )
-    texts.append(f"# at most {found.skips:g}{mark}\n{text}")
-  texts = page.folded("All of them as text", "\n".join(texts))
-  body = page.figure("Normal cell, node by node", page.table(rows) + texts)
-  return page.section(
+    name = f"at most {found.skips:g}{', chosen' if found.chosen else ''}"
+    rows.append((name, _normal_cell(found.genotype)))
+    texts.append(f"# {name}\n{text}")
+  return parts.Section(
     "Skip connections",
-    body,
+    [
+      parts.Table(rows, title="Normal cell, node by node"),
+      parts.Code("\n".join(texts), "All of them as text"),
+    ],
     "What the search finds if the normal cell may have no more than so many "
     "skip connections: weaker ones are taken out, and what comes next moves "
     "up. In brackets the inputs, as in the text form.",
@@ -295,8 +310,8 @@ def skips_section(run: records.Run) -> str:
 
 def _normal_cell(g: genotype_lib.AnyGenotype) -> str:
   """Returns the operators of the first normal cell, by node."""
-  cells = genotype_lib.chosen(g)
+  found = genotype_lib.chosen(g)
   nodes: dict[int, list[str]] = {}
-  for op, source, node in cells[genotype_lib.normal_names(list(cells))[0]]:
+  for op, source, node in found[genotype_lib.normal_names(list(found))[0]]:
     nodes.setdefault(node, []).append(f"{layout.label(op)} ({source})")
   return " | ".join(", ".join(pairs) for pairs in nodes.values())

@@ -3,23 +3,31 @@
 A run may have been killed at any moment, or still be running: files may be
 missing and the last line of a file half-written. Reading never fails over
 that; `Run.notes` says in words what is not there.
+
+What a paper calls its algorithm and its metrics is said by the run itself, in
+run.json under "titles", all of it optional:
+
+  {"algorithm": "GOLD-NAS",
+   "weights": "sigmoid",  # those of an edge don't add up to one
+   "sections": [
+     {"title": "Pruning", "note": "Says what is seen.", "figures": [
+       {"title": "Operators left", "metrics": {"operators": "left"},
+        "form": "{:,.0f}", "kind": "line", "log": false, "limits": [0, 9]}]}]}
+
+A figure has one metric or several, each with its name in the legend; form,
+kind ("line" or "bars"), log and limits are those of `chart.figure`. What has
+no title is called by the name that it is recorded under.
 """
 
-import collections
 from collections.abc import Mapping
 import dataclasses
 import datetime
 import json
-import math
 import os
 import pathlib
-import statistics
-import sys
 from typing import Any, NamedTuple
 
 from jnas import genotype as genotype_lib
-
-Points = list[tuple[float, float]]
 
 _FILES = ("config.json", "run.json", "metrics.jsonl", "result.json")
 
@@ -51,6 +59,9 @@ class Run:
       number of skip connections.
     notes: what is missing or unreadable, as sentences.
     pareto: lines of pareto.jsonl, by step, if the search finds a Pareto set.
+    mistakes: the content of mistakes.json, if a network was trained: its
+      classes, confusion matrix and worst mistakes.
+    source: the content of genotype.json.
   """
 
   path: pathlib.Path
@@ -65,6 +76,8 @@ class Run:
   restricted: tuple[Restriction, ...]
   notes: tuple[str, ...]
   pareto: tuple[dict[str, Any], ...] = ()
+  mistakes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def name(self) -> str:
@@ -76,6 +89,22 @@ class Run:
     """What the run was: search or retrain."""
     found = self.result.get("task") or self.machine.get("task")
     return str(found or self.config.get("task") or "search")
+
+  @property
+  def seed(self) -> str:
+    """The seed, as text."""
+    return str(self.config.get("seed", "unknown"))
+
+  @property
+  def titles(self) -> Mapping[str, Any]:
+    """What the run calls its algorithm and metrics."""
+    found = self.machine.get("titles")
+    return found if isinstance(found, dict) else {}
+
+  @property
+  def shares(self) -> bool:
+    """Whether the weights of an edge's operators add up to one."""
+    return self.titles.get("weights") != "sigmoid"
 
 
 def read(path: str | os.PathLike[str]) -> Run:
@@ -110,10 +139,12 @@ def read(path: str | os.PathLike[str]) -> Run:
   else:
     notes.append("There is no result.json: the run has not finished (yet).")
   genotype = _find_genotype(path, config, result, history, notes)
-  # Few runs write these three, so nothing is missing without them.
-  benchmark, restricted, pareto = {}, (), []
-  if (path / "benchmark.json").exists():
-    benchmark = _read_object(path / "benchmark.json", notes)
+  # Few runs write these, so nothing is missing without them.
+  benchmark, mistakes, source = (
+    _read_object(path / name, notes) if (path / name).exists() else {}
+    for name in ("benchmark.json", "mistakes.json", "genotype.json")
+  )
+  restricted, pareto = (), []
   if (path / "restricted.json").exists():
     restricted = _read_restricted(path / "restricted.json", notes)
   if (path / "pareto.jsonl").exists():
@@ -131,6 +162,8 @@ def read(path: str | os.PathLike[str]) -> Run:
     restricted,
     tuple(dict.fromkeys(notes)),
     tuple(pareto),
+    mistakes,
+    source,
   )
 
 
@@ -158,131 +191,47 @@ def is_number(value: Any) -> bool:
   """
   if not isinstance(value, int | float) or isinstance(value, bool):
     return False
-  return abs(value) <= sys.float_info.max  # also of integers beyond it
+  return abs(value) <= 1e300  # with which one can calculate
 
 
-def points(run: Run, name: str, kind: str | None = None) -> Points:
-  """Returns the (epoch, value) pairs of a metric; what is not finite is left
-  out."""
-  return [
-    (line["epoch"], line[name])
-    for line in run.metrics
-    if (kind is None or line.get("kind") == kind)
-    and is_number(line.get(name))
-    and is_number(line.get("epoch"))
-  ]
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns the fields of a configuration by dotted name, as for the flags.
+
+  >>> flat({"algo": {"name": "darts"}, "seed": 0})
+  {'algo.name': 'darts', 'seed': 0}
+  """
+  found = {}
+  for key, value in config.items():
+    name = f"{prefix}.{key}" if prefix else str(key)
+    nested = isinstance(value, Mapping) and value
+    found |= flat(value, name) if nested else {name: value}
+  return found
 
 
-def curve(run: Run, name: str) -> Points:
-  """Returns a metric by epoch: as recorded, or else as means over steps."""
-  if len(found := points(run, name, "epoch")) > 0:
-    return found
-  epochs: dict[int, list[float]] = {}
-  for epoch, value in points(run, name):
-    # Epoch 3.2 is part of the fourth epoch, the one that ends at 4.
-    epochs.setdefault(max(math.ceil(epoch), 1), []).append(value)
-  return [(float(k), statistics.fmean(v)) for k, v in sorted(epochs.items())]
+def search_of(run: Run) -> pathlib.Path | None:
+  """Returns the folder of the search whose genotype a run has trained."""
+  if run.task != "retrain":
+    return None
+  named = run.source.get("source")  # from the workdir
+  places = [run.path / named] if isinstance(named, str) and named else []
+  # As a comparison lays it out.
+  places.append(run.path.resolve().parent)
+  for path in places:
+    if (path / "genotypes.jsonl").is_file():
+      return path
+  return None
 
 
-def skip_shares(run: Run) -> Points:
-  """Returns by epoch the share of skip connections in the normal cells."""
-  if found := curve(run, "skip_share"):
-    return found
-  return [
-    (epoch, genotype_lib.skip_share(g))
-    for epoch, g in run.history
-    if not isinstance(g, genotype_lib.RecurrentGenotype)
-  ]
-
-
-def none_weights(run: Run) -> Points:
-  """Returns by epoch the mean weight of `none` over the normal cells' edges."""
-  if found := curve(run, "none_weight"):
-    return found
-  found = []
-  for line in run.arch:
-    ops, weights = line.get("ops"), line["weights"]
-    if not isinstance(ops, list) or "none" not in ops:
+def comparison_of(run: Run) -> pathlib.Path | None:
+  """Returns the folder of the comparison that a run belongs to."""
+  for path in run.path.resolve().parents[:3]:
+    try:
+      data = _parse((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
       continue
-    rows = []
-    for name in genotype_lib.normal_names(list(weights)):
-      rows += weights[name] if isinstance(weights[name], list) else []
-    i = ops.index("none")
-    column = [row[i] for row in rows if isinstance(row, list) and row[i:]]
-    # No number: the operator is no longer there, so it has no weight.
-    values = [value if is_number(value) else 0.0 for value in column]
-    if values and is_number(line.get("epoch")):
-      found.append((line["epoch"], statistics.fmean(values)))
-  return found
-
-
-def entropy(run: Run) -> tuple[float, float] | None:
-  """Returns the mean entropy of the last arch weights of an edge, in nats.
-
-  And what it is where all operators of an edge weigh the same. The weights of
-  an edge are taken to add up to one, whatever the edge itself weighs; those
-  that are no longer there, or 0, do not count. None where the operators of an
-  edge don't share a weight, or no edge has two.
-  """
-  if not run.arch or prunes(run):
-    return None
-  found = []
-  for rows in run.arch[-1]["weights"].values():
-    for row in rows if isinstance(rows, list) else []:
-      values = [v for v in row if is_number(v)] if isinstance(row, list) else []
-      values = [v / sum(values) for v in values if v > 0]
-      if len(values) > 1:
-        own = -sum(v * math.log(v) for v in values)
-        found.append((own, math.log(len(values))))
-  if not found:
-    return None
-  own, most = zip(*found, strict=True)
-  return statistics.fmean(own), statistics.fmean(most)
-
-
-def prunes(run: Run) -> bool:
-  """Returns whether the search prunes operators one by one, as GOLD-NAS."""
-  return bool(points(run, "pruned"))
-
-
-def changes(run: Run) -> Points:
-  """Returns by epoch how many operators the genotype has changed since the
-  epoch before: pairs that a node has gained or, if there are more, lost."""
-  found = []
-  for (_, before), (epoch, after) in zip(
-    run.history, run.history[1:], strict=False
-  ):
-    old, new = _choices(before), _choices(after)
-    nodes = {choice[:2] for choice in old ^ new}
-    # Cell and node come first, so that each node is counted by itself.
-    gained = collections.Counter(choice[:2] for choice in new - old)
-    lost = collections.Counter(choice[:2] for choice in old - new)
-    found.append((epoch, sum(max(gained[n], lost[n]) for n in nodes)))
-  return found
-
-
-def wall_seconds(run: Run) -> float | None:
-  """Returns how long the run took, None if nothing tells."""
-  if is_number(run.result.get("seconds")):
-    return run.result["seconds"]
-  parts = ("epoch_seconds", "eval_seconds")
-  seconds = [value for name in parts for _, value in points(run, name)]
-  return sum(seconds) + (compile_seconds(run) or 0.0) if seconds else None
-
-
-def compile_seconds(run: Run) -> float | None:
-  """Returns the time spent on compiling, over all processes of the run.
-
-  A process records its total so far, so a smaller number is the first of the
-  next process.
-  """
-  totals: list[float] = []
-  for _, value in points(run, "compile_seconds"):
-    if totals and value >= totals[-1]:
-      totals[-1] = value
-    else:
-      totals.append(value)
-  return sum(totals) if totals else None
+    if isinstance(data, dict) and data.get("task") == "compare":
+      return path
+  return None
 
 
 def started(run: Run) -> str:
@@ -292,16 +241,6 @@ def started(run: Run) -> str:
     when = datetime.datetime.fromtimestamp(found, datetime.UTC)
     return f"{when:%Y-%m-%d %H:%M} UTC"
   return str(found)
-
-
-def _choices(g: genotype_lib.AnyGenotype) -> set[tuple]:
-  """Returns what is chosen: (cell, node, how often before, op, input)."""
-  found: set[tuple] = set()
-  for cell, triples in genotype_lib.chosen(g).items():
-    for op, source, node in triples:
-      first = (cell, node, 0, op, source)
-      found.add(first if first not in found else (cell, node, 1, op, source))
-  return found
 
 
 def _read_object(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:

@@ -15,13 +15,8 @@ from typing import Any
 
 from jnas import genotype as genotype_lib
 
-CHIP_HEIGHT, CHIP_GAP, RADIUS, PORT_WIDTH, LAYER_GAP = (
-  17.0,
-  4.0,
-  11.0,
-  40.0,
-  58.0,
-)
+CHIP_HEIGHT, CHIP_GAP, RADIUS = 17.0, 4.0, 11.0
+PORT_WIDTH, LAYER_GAP = 40.0, 58.0
 _LINK, _CARD_GAP, _LANE, _MARGIN = 9.0, 15.0, 9.0, 8.0
 
 
@@ -224,48 +219,63 @@ def layout(
   return Layout(width, bottom - top, tuple(boxes), tuple(paths))
 
 
-def text_width(text: str) -> float:
-  """Returns at least the width of 8-point text in the fonts of a page."""
-  return 4.7 * len(text)
+def text_width(text: str, size: float = 8.0) -> float:
+  """Returns at least the width of text of a size in the fonts of a page."""
+  return 0.5875 * size * len(text)
 
 
-def _crossings(order: list[list[Any]], links: list[tuple[Any, Any]]) -> int:
-  at = {v: (k, i) for k, layer in enumerate(order) for i, v in enumerate(layer)}
-  ends = [(at[u], at[v]) for u, v in links]
-  return sum(
-    a[0] == c[0] and (a[1] - c[1]) * (b[1] - d[1]) < 0
-    for i, (a, b) in enumerate(ends)
-    for c, d in ends[:i]
-  )
+def _crossings(
+  layers: Sequence[Sequence[Any]], links: Sequence[Sequence[tuple[Any, Any]]]
+) -> int:
+  """Returns how many links cross between a layer and the next, in all."""
+  at = {v: i for layer in layers for i, v in enumerate(layer)}
+  count = 0
+  for between in links:
+    ends = [(at[u], at[v]) for u, v in between]
+    for i, (a, b) in enumerate(ends):
+      count += sum((a - c) * (b - d) < 0 for c, d in ends[:i])
+  return count
 
 
 def _ordered(
   layers: list[list[Any]], links: list[tuple[Any, Any]]
 ) -> list[list[Any]]:
   """Returns the layers, each in the order with the fewest crossings found."""
+  layer_of = {v: k for k, layer in enumerate(layers) for v in layer}
+  # All links lead from a layer to the next one.
+  between: list[list[tuple[Any, Any]]] = [[] for _ in layers]
+  before: dict[Any, list[Any]] = {v: [] for v in layer_of}
+  after: dict[Any, list[Any]] = {v: [] for v in layer_of}
+  for u, v in links:
+    between[layer_of[u]].append((u, v))
+    before[v].append(u)
+    after[u].append(v)
   best = [list(layer) for layer in layers]
-  fewest = _crossings(best, links)
+  fewest = _crossings(best, between)
   order = [list(layer) for layer in layers]
   for sweep in range(12):
+    if not fewest:
+      break
     forward = sweep % 2 == 0
     indices = range(1, len(order)) if forward else range(len(order) - 2, 0, -1)
     for k in indices:
       beside = order[k - 1 if forward else k + 1]
       place = {v: i for i, v in enumerate(beside)}
-      mean = {}
-      for vertex in order[k]:
-        near = [place[u] for u, v in links if v == vertex and u in place]
-        near += [place[v] for u, v in links if u == vertex and v in place]
-        mean[vertex] = statistics.fmean(near) if near else 0.0
+      near = before if forward else after
+      mean = {
+        v: statistics.fmean(place[u] for u in near[v]) if near[v] else 0.0
+        for v in order[k]
+      }
       order[k].sort(key=mean.__getitem__)
     # Barycentres stop in local optima that one exchange of neighbours leaves.
-    for layer in order[1:]:
+    for k, layer in enumerate(order[1:], 1):
+      around, theirs = order[k - 1 : k + 2], between[k - 1 : k + 1]
       for i in range(len(layer) - 1):
-        before = _crossings(order, links)
+        was = _crossings(around, theirs)
         layer[i], layer[i + 1] = layer[i + 1], layer[i]
-        if _crossings(order, links) >= before:
+        if _crossings(around, theirs) >= was:
           layer[i], layer[i + 1] = layer[i + 1], layer[i]
-    if (count := _crossings(order, links)) < fewest:
+    if (count := _crossings(order, between)) < fewest:
       best, fewest = [list(layer) for layer in order], count
   return best
 

@@ -1,0 +1,420 @@
+"""The page on several runs: a row a group, mean and spread over its seeds.
+
+It is made from the folders of the runs, so that it can be drawn anew at any
+time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import json
+import os
+import pathlib
+import statistics
+from typing import Any
+
+from jnas import genotype as genotype_lib
+from jnas.report import (
+  chart,
+  findings,
+  measures,
+  parts,
+  records,
+  sections,
+  topology,
+)
+from jnas.report.groups import Group, of_comparison, of_runs, table, told
+
+_PERCENT = "{:.2%}"
+_NOTES = (  # number of a result, what is to be said where it has a column
+  (
+    "child_accuracy",
+    "The child-net is what remains of the trained super-net along the derived "
+    "paths, not trained further.",
+  ),
+  (
+    "retrained_accuracy",
+    "Retrained is the derived network, trained from scratch on all training "
+    "images and tested.",
+  ),
+  (
+    "derived_params",
+    "Parameters and multiply-adds, in millions, are of the derived network for "
+    "one image of this data set.",
+  ),
+)
+_RANK = (
+  "Kendall's tau compares the order of the seeds by the super-net's validation "
+  "accuracy with that by retrained accuracy: 1 the same, 0 unrelated, -1 "
+  "reversed. Of few seeds it says little: of three, one order in six gives 1 "
+  "by chance."
+)
+_CURVES = (  # metric, heading, format, whether logarithmic
+  ("train_loss", "Training loss", "{:.3g}", False),
+  ("valid_loss", "Validation loss", "{:.3g}", False),
+  ("train_accuracy", "Training accuracy", sections.PERCENT, False),
+  ("valid_accuracy", "Validation accuracy", sections.PERCENT, False),
+  ("test_accuracy", "Test accuracy", sections.PERCENT, False),
+  ("child_accuracy", "Accuracy through derived paths", sections.PERCENT, False),
+  ("true_accuracy", "True accuracy", sections.PERCENT, False),
+  ("skip_share", "Share of skip connections", sections.PERCENT, False),
+  ("none_weight", "Mean weight of none", "{:.3f}", False),
+  ("second_order_norm", "Norm of the second-order term", "{:.2g}", True),
+)
+_STRIPS = (
+  ("test_accuracy", "Test accuracy"),
+  ("valid_accuracy", "Validation accuracy"),
+  ("retrained_accuracy", "Retrained accuracy"),
+  ("true_accuracy", "True accuracy"),
+)
+_LONGEST = 60  # letters of a value in the table of differences
+
+
+def document(
+  workdir: pathlib.Path, home: pathlib.Path
+) -> tuple[str, str, list[parts.Section | None]]:
+  """Returns title, line and sections of the comparison in `workdir`.
+
+  Args:
+    workdir: of the comparison.
+    home: the folder of the page, from which its links lead.
+
+  Raises:
+    ValueError: comparison.json is not there or not readable.
+  """
+  path = workdir / "comparison.json"
+  try:
+    comparison = json.loads(path.read_text(encoding="utf-8"))
+    groups = of_comparison(comparison, workdir)
+    planned, failed = comparison["planned"], dict(comparison["failed"])
+    data = comparison["data"]
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"Expected a comparison in {path}, got {type(error).__name__}: {error}; "
+      "it is written when the first search has ended: start the comparison "
+      "again, it goes on."
+    ) from error
+  ended = sum(len(group.members) for group in groups)
+  under = f"{ended} searches"
+  if ended < planned:
+    under = f"{ended} of {planned} searches have ended"
+  names = ", ".join(group.name for group in groups) or "nothing yet"
+  body = list(_sections(groups, home)) if groups else []
+  if failed:
+    lines = [f"{name}: {why}" for name, why in failed.items()]
+    notes = parts.Notes("What has failed", lines)
+    body.insert(0, parts.Section("", [notes]))
+  return f"{len(groups)} algorithms on {data}", f"{names} · {under}", body
+
+
+def document_of(
+  runs: Sequence[records.Run], home: pathlib.Path
+) -> tuple[str, str, list[parts.Section | None]]:
+  """Returns title, line and sections of a comparison of any runs.
+
+  Args:
+    runs: two or more.
+    home: the folder of the page, from which its links lead.
+  """
+  found = of_runs(runs)
+  names = ", ".join(group.name for group in found)
+  return f"{len(runs)} runs compared", names, list(_sections(found, home))
+
+
+def _sections(
+  groups: Sequence[Group], home: pathlib.Path
+) -> Iterator[parts.Section | None]:
+  """Yields the sections of the page, in their order."""
+  colours = dict(
+    zip([g.name for g in groups], parts.colours(len(groups)), strict=True)
+  )
+  yield _overview(groups, colours)
+  yield _missing(groups)
+  yield _spread(groups, colours)
+  yield _pareto(groups, colours)
+  yield _differences(groups)
+  yield _runs(groups, colours, home)
+  for group in groups:
+    yield _cells(group)
+
+
+def _overview(
+  groups: Sequence[Group], colours: Mapping[str, str]
+) -> parts.Section:
+  heads, rows = table(groups)
+  rows = [
+    [parts.Cell(row[0], colour=colours[row[0]]), *row[1:]] for row in rows
+  ]
+  note = (
+    "Mean ± standard deviation over the seeds, the mean alone where all agree."
+  )
+  if any(group.chosen for group in groups):
+    note += (
+      " Chosen is the seed whose supernet has the best validation accuracy."
+    )
+  note += (
+    " Times are the shortest and the longest: the first run compiles, others "
+    "find its programs in the cache."
+  )
+  for metric, more in _NOTES:
+    if any(group.values(metric) for group in groups):
+      note += f" {more}"
+  if any(group.kendall for group in groups):
+    note += f" {_RANK}"
+  body: list[parts.Part] = [parts.Table(rows, heads)]
+  for group in groups:
+    seeds = [member.seed for member in group.members]
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+      body.append(
+        parts.Text(
+          f"{group.name}: several runs of seed {', '.join(twice)}, which count "
+          "as one, their mean."
+        )
+      )
+  return parts.Section("Algorithms", body, note)
+
+
+def _missing(groups: Sequence[Group]) -> parts.Section | None:
+  lines = [
+    f"{member.run.path}: {note}"
+    for group in groups
+    for member in group.members
+    for note in member.run.notes
+  ]
+  notes = [parts.Notes("What is missing", lines)]
+  return parts.Section("", notes) if lines else None
+
+
+def _spread(
+  groups: Sequence[Group], colours: Mapping[str, str]
+) -> parts.Section | None:
+  """Returns dots of the seeds, and curves with their deviation."""
+  known = [m.run for g in groups for m in g.members if m.run.benchmark]
+  name = known[0].benchmark.get("name", "the search space") if known else ""
+  known = measures.references(known)
+  levels = {k: v for k, v in known.items() if k in ("best", "mean")}
+  figures = []
+  for metric, title in _STRIPS:
+    if any(len(group.values(metric)) > 1 for group in groups):
+      across = levels if metric == "true_accuracy" else {}
+      figures.append(_strips(metric, title, groups, colours, across))
+  for metric, title, form, log in _CURVES:
+    marks = []
+    for group in groups:
+      curves = [_curve(member.run, metric, log) for member in group.members]
+      bounds = "%" in form
+      marks += band(group.name, curves, colours[group.name], bounds)
+    if marks and metric == "true_accuracy":
+      marks += [
+        chart.Mark(f"{name} {value:.2%}", [(0, value)], kind="level")
+        for name, value in levels.items()
+      ]
+    if marks:
+      title = f"{title} by epoch"
+      figures.append(chart.figure(title, marks, form=form, log=log, last=False))
+  clouds = [
+    chart.Mark(group.name, found, colours[group.name], "dots")
+    for group in groups
+    if (found := _pairs(group))
+  ]
+  if clouds:
+    axes = dict(x="validation accuracy", y="retrained", x_form=_PERCENT)
+    title = "Retrained by validation accuracy"
+    figures.append(chart.figure(title, clouds, form=_PERCENT, **axes))
+  note = (
+    "A dot is a seed, the chosen one is ringed; a line is the mean over the "
+    "seeds, and around it lies one standard deviation to either side."
+  )
+  if name:
+    note += f" Dashed: the best and the mean of all cells of {name}."
+    published = [
+      f"{k} {parts.share(v)}" for k, v in known.items() if k not in levels
+    ]
+    if published:
+      note += f" Published for it: {', '.join(published)}."
+  return parts.Section("Spread", figures, note) if figures else None
+
+
+def _curve(run: records.Run, metric: str, log: bool) -> measures.Points:
+  special = {"skip_share": measures.skip_shares}
+  special["none_weight"] = measures.none_weights
+  found = special.get(metric, lambda r: measures.curve(r, metric))(run)
+  return [point for point in found if point[1] > 0 or not log]
+
+
+def band(
+  name: str,
+  curves: Sequence[measures.Points],
+  colour: str,
+  bounded: bool = False,
+) -> list[chart.Mark]:
+  """Returns the mean of curves, at the epochs that all have, and its sd.
+
+  >>> line, = band("a", [[(1, 0.0), (2, 1.0)], [(1, 0.0)]], "red")
+  >>> line.points
+  [(1, 0.0)]
+
+  Args:
+    name: for the legend.
+    curves: (epoch, value) pairs; those without any are left out.
+    colour: of the line.
+    bounded: whether values are shares, which lie from 0 to 1.
+  """
+  tables = [dict(curve) for curve in curves if curve]
+  shared = sorted(set.intersection(*map(set, tables))) if tables else []
+  if not shared:
+    return []
+  rows = [[table[x] for table in tables] for x in shared]
+  means = [statistics.fmean(row) for row in rows]
+  line = chart.Mark(name, list(zip(shared, means, strict=True)), colour)
+  sds = [statistics.stdev(row) if len(row) > 1 else 0.0 for row in rows]
+  if not any(sds):
+    return [line]
+  ends = [(m - s, m + s) for m, s in zip(means, sds, strict=True)]
+  if bounded:
+    ends = [(max(low, 0.0), min(high, 1.0)) for low, high in ends]
+  low = [(x, end[0]) for x, end in zip(shared, ends, strict=True)]
+  high = [(x, end[1]) for x, end in zip(shared, ends, strict=True)]
+  return [chart.Mark(name, low + high[::-1], colour, "area"), line]
+
+
+def _strips(metric, title, groups, colours, levels) -> parts.Figure:
+  """Returns a row of dots a group, a dot a seed, over mean and deviation."""
+  marks, rows = [], [group.name for group in groups if group.values(metric)]
+  for group in groups:
+    if not (values := group.values(metric)):
+      continue
+    colour, y = colours[group.name], rows.index(group.name)
+    middle = statistics.fmean(values)
+    shared = dict(colour=colour, legend=False)
+    if len(values) > 1:
+      sd = statistics.stdev(values)
+      corners = [(middle - sd, y - 0.25), (middle + sd, y + 0.25)]
+      marks.append(chart.Mark(group.name, corners, kind="box", **shared))
+    ends = [(middle, y - 0.25), (middle, y + 0.25)]
+    marks.append(chart.Mark(group.name, ends, **shared))
+    dots = [(value, y) for value in values]
+    marks.append(chart.Mark(group.name, dots, kind="dots", **shared))
+    value = (group.chosen or {}).get(metric)
+    if records.is_number(value):
+      shared["colour"] = "currentColor"
+      marks.append(chart.Mark("chosen", [(value, y)], kind="rings", **shared))
+  for name, value in levels.items():
+    words = f"{name} {value:.2%}"
+    marks.append(chart.Mark(words, [(value, 0)], kind="upright"))
+  return chart.figure(
+    f"{title} of each seed",
+    marks,
+    x=title.lower(),
+    x_form=_PERCENT,
+    rows=rows,
+    last=False,
+  )
+
+
+def _pairs(group: Group) -> list[tuple[float, float]]:
+  """Returns (validation, retrained) accuracies of the runs that have both."""
+  names = ("valid_accuracy", "retrained_accuracy")
+  rows = [tuple(map(member.result.get, names)) for member in group.members]
+  return [row for row in rows if all(map(records.is_number, row))]
+
+
+def _pareto(
+  groups: Sequence[Group], colours: Mapping[str, str]
+) -> parts.Section | None:
+  marks = []
+  for group in groups:
+    for member in group.members:
+      found = topology.networks(member.run)
+      marks += topology.marks(found, group.name, colours[group.name])
+  if not marks:
+    return None
+  form = dict(form=_PERCENT, x_form="{:,.4g}", last=False)
+  title = "Accuracy of the search networks against FLOPs"
+  axes = dict(x=topology.FLOPS, y="accuracy")
+  return parts.Section(
+    "Pareto sets",
+    [chart.figure(title, marks, half=False, **axes, **form)],
+    "Full points are on the front of their run, which the line joins.",
+  )
+
+
+def _differences(groups: Sequence[Group]) -> parts.Section | None:
+  """Returns the fields in which the configurations differ."""
+  if len(groups) < 2:
+    return None
+  configs = [records.flat(group.members[0].run.config) for group in groups]
+  rows = []
+  for field in dict.fromkeys(name for config in configs for name in config):
+    values = [_short(config.get(field, "–")) for config in configs]
+    if field != "seed" and len(set(values)) > 1:
+      rows.append((field, *values))
+  if not rows:
+    return None
+  heads = ["field", *(group.name for group in groups)]
+  return parts.Section(
+    "Differences of the configurations",
+    [parts.Table(rows, heads)],
+    "Fields that all share are left out; – where a field is not recorded.",
+  )
+
+
+def _short(value: Any) -> str:
+  words = value if isinstance(value, str) and value else json.dumps(value)
+  return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"
+
+
+def _runs(
+  groups: Sequence[Group], colours: Mapping[str, str], home: pathlib.Path
+) -> parts.Section:
+  """Returns a row a run, with a link to its own report."""
+  known = [
+    (group, member, dict(sections.facts(member.run)))
+    for group in groups
+    for member in group.members
+  ]
+  # A search has no test accuracy; where one is known, it comes first.
+  columns = list(dict.fromkeys(name for *_, fact in known for name in fact))
+  columns.sort(key="test accuracy".__ne__)
+  trained = any(member.retrained for _, member, _ in known)
+  rows = []
+  for group, member, fact in known:
+    path, run = member.run.path / "report.html", member.run
+    link = _link(path, home)
+    name = os.path.relpath(run.path, home) if len(groups) > 1 else run.name
+    row = [
+      parts.Cell(name, link=link, colour=colours[group.name]),
+      sections.algorithm(run),
+      sections.data(run),
+      *(fact.get(column, "–") for column in columns),
+    ]
+    if trained:
+      value = member.result.get("retrained_accuracy")
+      there = member.retrained and member.retrained / "report.html"
+      row.append(
+        parts.Cell(
+          parts.share(value if records.is_number(value) else None),
+          link=_link(there, home) if there else "",
+        )
+      )
+    rows.append(row)
+  heads = ["run", "algorithm", "data", *columns, *["retrained"] * trained]
+  return parts.Section("Runs", [parts.Table(rows, heads)])
+
+
+def _link(path: pathlib.Path, home: pathlib.Path) -> str:
+  """Returns the way from a page's folder to a file; "" if it is not there."""
+  if not path.is_file():
+    return ""
+  return pathlib.Path(os.path.relpath(path, home)).as_posix()
+
+
+def _cells(group: Group) -> parts.Section | None:
+  """Returns the cells of the run that is chosen, or of the first."""
+  run = group.first.run
+  body: list[parts.Part] = [*sections.warnings(run), *findings.cells(run)]
+  if run.genotype is not None:
+    words = genotype_lib.format_text(run.genotype)
+    body.append(parts.Code(findings.broken(words), "Genotype"))
+  title = f"Cells of {group.name}"
+  if group.chosen:
+    title += f", {told(group.chosen)}"
+  return parts.Section(title, body)

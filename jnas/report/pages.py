@@ -1,0 +1,103 @@
+"""The page on a run, or on several, written to a file."""
+
+from collections.abc import Sequence
+import os
+import pathlib
+
+from jnas.report import (
+  comparison,
+  findings,
+  page,
+  parts,
+  records,
+  retraining,
+  sections,
+  topology,
+)
+
+# In their order; each returns a section, several, or None for nothing to tell.
+SEARCH = (
+  sections.opening,
+  topology.pareto,
+  findings.genotype,
+  findings.drawings,
+  sections.learning,
+  sections.titled,
+  sections.collapse,
+  findings.truth,
+  findings.skips,
+  findings.weights,
+  sections.hypergradient,
+  sections.others,
+  sections.timing,
+  sections.configuration,
+)
+RETRAINING = (
+  sections.opening,
+  findings.genotype,
+  findings.drawings,
+  sections.learning,
+  retraining.mistakes,
+  sections.titled,
+  sections.others,
+  sections.timing,
+  sections.configuration,
+)
+
+
+def write(
+  dirs: Sequence[str | os.PathLike[str]],
+  out: str | os.PathLike[str] | None = None,
+) -> pathlib.Path:
+  """Returns the path of the report written on the runs in `dirs`.
+
+  One run is reported to DIR/report.html, several are compared in
+  ./comparison.html, unless `out` says otherwise. Missing or half-written files
+  are named in the report. Raises ValueError if a directory is no run.
+  """
+  runs = [records.read(path) for path in dirs]
+  if not runs:
+    raise ValueError("Expected at least one run, got none; give its workdir.")
+  alone = len(runs) == 1
+  place = runs[0].path / "report.html" if alone else "comparison.html"
+  target = pathlib.Path(out or place)
+  home = target.parent
+  links: list[tuple[str, str]] = []
+  if not alone:
+    title, under, body = comparison.document_of(runs, home)
+  elif runs[0].task == "compare":
+    title, under, body = comparison.document(runs[0].path, home)
+  else:
+    title, under, body = _single(runs[0])
+    links = _links(runs[0], home)
+  text = page.document(title, under, body, links)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  # Written aside first: a reader never finds half a page.
+  partial = target.with_name(target.name + ".partial")
+  # Names of files may hold bytes that are no text.
+  partial.write_text(text, encoding="utf-8", errors="replace")
+  os.replace(partial, target)
+  return target
+
+
+def _single(run: records.Run) -> tuple[str, str, list[parts.Section | None]]:
+  """Returns title, line and sections of the page on one run."""
+  body: list[parts.Section | None] = []
+  for section in RETRAINING if run.task == "retrain" else SEARCH:
+    found = section(run)
+    body += found if isinstance(found, list) else [found]
+  line = " · ".join(filter(None, [run.name, records.started(run)]))
+  return sections.headline(run), line, body
+
+
+def _links(run: records.Run, home: pathlib.Path) -> list[tuple[str, str]]:
+  """Returns the pages of the search and the comparison of a run."""
+  found = []
+  for folder, words in (
+    (records.search_of(run), "the search of its genotype"),
+    (records.comparison_of(run), "its comparison"),
+  ):
+    if folder:
+      path = os.path.relpath(folder / "report.html", home)
+      found.append((pathlib.Path(path).as_posix(), words))
+  return found

@@ -1,0 +1,366 @@
+"""Sections of the page on one run: how it went.
+
+What it found is told by `findings`. Every section is a function of a run that
+returns a `parts.Section`, or None where there is nothing to tell.
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+import re
+import shlex
+import statistics
+from typing import Any
+
+from jnas.report import chart, measures, parts, records
+from jnas.report.parts import BLUE, GREEN, ORANGE, PURPLE, RED
+
+COLLAPSE = 0.75  # share of skip connections that is called a collapse
+# Entropy of the arch weights, as a share of its maximum, above which the best
+# operator is best by chance: of eight, logits then differ by 0.1 or so.
+UNDECIDED = 0.997
+PERCENT = "{:.1%}"
+_FORM = re.compile(r"\{:,?(\.\d{1,2})?[gf%]\}")
+
+# Which split a metric is of, by the beginning of its name, and how it is drawn.
+_SPLITS = (
+  ("train", "training", BLUE),
+  ("valid", "validation", ORANGE),
+  ("child", "derived paths", PURPLE),
+  ("test", "test", GREEN),
+)
+# Metrics that have a section of their own, or none; all others have titles of
+# the run, or are drawn by their names.
+_KNOWN = (
+  *("skip_share", "none_weight", "true_accuracy", "entropy"),
+  *("step_seconds", "epoch_seconds", "eval_seconds", "compile_seconds"),
+  *("compile_share", "images_per_second", "kind", "step", "epoch"),
+)
+_HYPERGRADIENT = {
+  "title": "Hypergradient",
+  "note": "The hypergradient is the sum of a first- and a second-order term.",
+  "figures": [
+    {
+      "title": "Norms of the two terms",
+      "metrics": {
+        "first_order_norm": "first order",
+        "second_order_norm": "second order",
+      },
+      "log": True,
+    },
+    {
+      "title": "Cosine to the implicit gradient",
+      "metrics": {"cosine_implicit": "cosine"},
+      "form": "{:.2f}",
+      "limits": [-1.05, 1.05],
+    },
+  ],
+}
+
+
+def algorithm(run: records.Run) -> str:
+  """Returns the name of what was run, for a heading."""
+  if run.task == "retrain":
+    return "retraining"
+  titled = run.titles.get("algorithm")
+  if isinstance(titled, str) and titled:
+    return titled
+  name = records.get(run.config, "algo.name")
+  return str(name) if name else "unknown algorithm"
+
+
+def data(run: records.Run) -> str:
+  """Returns the name of the data set."""
+  return str(records.get(run.config, "data.name", "unknown data"))
+
+
+def headline(run: records.Run) -> str:
+  """Returns the title of a run: what, on which data."""
+  what = algorithm(run)
+  return f"{what[:1].upper()}{what[1:]} on {data(run)}"
+
+
+def facts(run: records.Run) -> list[tuple[str, str]]:
+  """Returns (name, value) of what one wants to know first."""
+  found = []
+  for name, title in (
+    ("test_accuracy", "test accuracy"),
+    ("valid_accuracy", "validation accuracy"),
+    ("child_accuracy", "derived paths alone"),
+    ("true_accuracy", "true accuracy"),
+  ):
+    if (value := measures.last_known(run, name)) is not None:
+      found.append((title, parts.share(value)))
+  if records.is_number(params := run.result.get("params")):
+    found.append(("parameters", f"{params:,.0f}"))
+  if shares := measures.skip_shares(run):
+    found.append(("skip connections", f"{100 * shares[-1][1]:.3g}%"))
+  epochs = [line.get("epoch") for line in run.metrics]
+  if epochs := list(filter(records.is_number, epochs)):
+    found.append(("epochs", f"{max(epochs):.4g}"))
+  found.append(("seed", run.seed))
+  if (seconds := measures.wall_seconds(run)) is not None:
+    found.append(("wall time", parts.duration(seconds)))
+  return found
+
+
+def opening(run: records.Run) -> parts.Section:
+  """Returns what stands at the top: warnings, what is missing, figures."""
+  found: list[parts.Part] = list(warnings(run))
+  if run.notes:
+    found.append(parts.Notes("What is missing", run.notes))
+  return parts.Section("", [*found, parts.Facts(facts(run))])
+
+
+def warnings(run: records.Run) -> list[parts.Banner]:
+  """Returns a banner if the last genotype is chance, or collapsed."""
+  if (found := measures.entropy(run)) and found[0] > UNDECIDED * found[1]:
+    return [
+      parts.Banner(
+        "This genotype is chance.",
+        "The architecture weights have hardly moved: their entropy is "
+        f"{found[0]:.4f} nats on an edge, of {found[1]:.4f} where all "
+        "operators weigh the same. Another seed would give other cells. Search "
+        "longer (train.length), or with a higher arch.lr.",
+      )
+    ]
+  shares = measures.skip_shares(run)
+  if run.task == "retrain" or not shares or shares[-1][1] < COLLAPSE:
+    return []
+  advice = (
+    "Take a genotype of an earlier epoch (genotypes.jsonl), stop earlier, or "
+    "search with the amended hypergradient."
+  )
+  if run.pareto:
+    advice = (
+      "Take a network of the Pareto set whose cells hold other operators, or "
+      "end the pruning at more FLOPs."
+    )
+  return [
+    parts.Banner(
+      "This search has collapsed to skip connections.",
+      f"{shares[-1][1]:.0%} of the operators in the normal cells do nothing "
+      "but copy their input. Such a network has few weights and usually trains "
+      f"to poor accuracy. {advice}",
+    )
+  ]
+
+
+def learning(run: records.Run) -> parts.Section:
+  """Returns losses, accuracies and the like against epochs."""
+  figures = []
+  for what in _measures(run):
+    form = PERCENT if what == "accuracy" else "{:.4g}"
+    marks = []
+    for split, word, colour in _SPLITS:
+      name = f"{split}_{what}"
+      steps = measures.points(run, name, "step")
+      if len(steps) > 1:
+        marks.append(chart.Mark(word, steps, colour, "faint"))
+      if found := measures.curve(run, name):
+        marks.append(chart.Mark(word, found, colour))
+    unit = " (nats)" if what == "loss" else ""
+    title = what.capitalize().replace("_", " ") + unit
+    figures.append(chart.figure(title, marks, form=form))
+  note = "Thick: by epoch. Thin: single training steps, where recorded."
+  if measures.curve(run, "child_accuracy"):
+    note += (
+      " Derived paths: validation accuracy of the search network through these "
+      "alone, with its own weights."
+    )
+  absent = [parts.Text("No losses or accuracies were recorded.")]
+  return parts.Section("Learning curves", figures or absent, note)
+
+
+def _measures(run: records.Run) -> list[str]:
+  """Returns what is measured of several splits: loss, accuracy, ..."""
+  found, splits = {}, [split for split, *_ in _SPLITS]
+  for line in run.metrics:
+    for name, value in line.items():
+      split, _, what = name.partition("_")
+      if split in splits and what and records.is_number(value):
+        found[what] = None
+  return sorted(found, key=lambda what: (what != "loss", what))
+
+
+def collapse(run: records.Run) -> parts.Section:
+  """Returns figure 1 of Bi et al. (2019), and the history of the genotype."""
+  marks = [
+    chart.Mark(name, found, colour)
+    for name, found, colour in (
+      ("none", measures.none_weights(run), RED),
+      ("skips", measures.skip_shares(run), GREEN),
+      ("accuracy", measures.curve(run, "valid_accuracy"), BLUE),
+    )
+    if found
+  ]
+  figures, words = [], ""
+  if marks:
+    title = "Mean weight of none, share of skips, accuracy"
+    figures.append(
+      chart.figure(title, marks, form=PERCENT, limits=(-0.02, 1.02))
+    )
+  if moved := measures.changes(run):
+    mark = chart.Mark("operators", moved, BLUE, "bars", legend=False)
+    title = "Operators changed since the last epoch"
+    figures.append(chart.figure(title, [mark], form="{:.0f}"))
+    times = [epoch for epoch, count in moved if count]
+    words = f" The genotype changed in {len(times)} of {len(moved)} epochs"
+    words += f", last in epoch {times[-1]:g}." if times else "."
+  return parts.Section(
+    "Is it collapsing?",
+    figures or [parts.Text("No architecture was recorded.")],
+    "Figure 1 of the amended-DARTS paper: when none (red) and skip connections "
+    "(green) take over, the cells found are poor. Accuracy (blue) is the "
+    "search network's on validation images, not a retrained one's." + words,
+  )
+
+
+def hypergradient(run: records.Run) -> parts.Section | None:
+  """Returns the norms of the hypergradient's terms, and its cosine."""
+  return described(run, _HYPERGRADIENT)
+
+
+def titled(run: records.Run) -> list[parts.Section]:
+  """Returns the sections that the run itself describes in its titles."""
+  found = [described(run, one) for one in _list(run.titles.get("sections"))]
+  return [section for section in found if section]
+
+
+def others(run: records.Run) -> parts.Section | None:
+  """Returns the metrics that nothing else draws, by their names."""
+  drawn = set(_KNOWN)
+  for one in [_HYPERGRADIENT, *_list(run.titles.get("sections"))]:
+    for figure in _list(one.get("figures") if _is_map(one) else None):
+      drawn.update(_metrics(figure))
+  names = dict.fromkeys(
+    name
+    for line in run.metrics
+    for name, value in line.items()
+    if records.is_number(value)
+  )
+  splits = [split for split, *_ in _SPLITS]
+  figures = [
+    chart.figure(name, [chart.Mark(name, found, BLUE)])
+    for name in names
+    if name not in drawn and name.partition("_")[0] not in splits
+    if (found := measures.curve(run, name))
+  ]
+  note = "Recorded under these names."
+  return parts.Section("Other metrics", figures, note) if figures else None
+
+
+def described(
+  run: records.Run, description: Mapping[str, Any]
+) -> parts.Section | None:
+  """Returns a section of charts as `records` says that runs describe them.
+
+  What a description gets wrong is left out: it comes from a file.
+  """
+  if not _is_map(description):
+    return None
+  figures = []
+  for one in _list(description.get("figures")):
+    log, form = bool(_get(one, "log")), _get(one, "form")
+    form = form if _is_form(form) else "{:.4g}"
+    bars, limits = _get(one, "kind") == "bars", _get(one, "limits")
+    ends = limits if isinstance(limits, list) else []
+    whole = len(ends) == 2 and all(map(records.is_number, ends))
+    shown = [
+      (str(word), [p for p in measures.curve(run, name) if p[1] > 0 or not log])
+      for name, word in _metrics(one).items()
+    ]
+    shown = [(word, found) for word, found in shown if found]
+    marks = [
+      chart.Mark(word, found, colour, "bars" if bars else "line")
+      for (word, found), colour in zip(
+        shown, parts.colours(len(shown)), strict=True
+      )
+    ]
+    if marks:
+      figures.append(
+        chart.figure(
+          str(_get(one, "title") or ", ".join(word for word, _ in shown)),
+          marks,
+          form=form,
+          log=log,
+          limits=tuple(ends) if whole and ends[0] < ends[1] else None,
+        )
+      )
+  if not figures:
+    return None
+  title, note = (str(description.get(k, "")) for k in ("title", "note"))
+  return parts.Section(title, figures, note)
+
+
+def _list(value: Any) -> Sequence[Any]:
+  return value if isinstance(value, list) else []
+
+
+def _is_map(value: Any) -> bool:
+  return isinstance(value, Mapping)
+
+
+def _get(value: Any, name: str) -> Any:
+  return value.get(name) if _is_map(value) else None
+
+
+def _metrics(figure: Any) -> Mapping[str, Any]:
+  found = _get(figure, "metrics")
+  return found if _is_map(found) else {}
+
+
+def _is_form(form: Any) -> bool:
+  """Returns whether text is a format of one number, and of no more."""
+  return isinstance(form, str) and bool(_FORM.fullmatch(form))
+
+
+def timing(run: records.Run) -> parts.Section:
+  """Returns how long things took, and on which machine."""
+  rows = []
+  if (seconds := measures.compile_seconds(run)) is not None:
+    rows.append(("Compilation", parts.duration(seconds)))
+  if shares := measures.points(run, "compile_share", "epoch"):
+    share = f"{shares[-1][1]:.0%} of the time"
+    rows.append(("Share of compilation", share))
+  if steps := sorted(v for _, v in measures.points(run, "step_seconds")):
+    low, high = (steps[round(q * (len(steps) - 1))] for q in (0.1, 0.9))
+    middle = f"{parts.duration(statistics.median(steps))}, median"
+    spread = f"{parts.duration(low)} to {parts.duration(high)}"
+    rows.append(("A step", f"{middle}; 80% of them {spread}"))
+  if rates := [v for _, v in measures.points(run, "images_per_second")]:
+    rows.append(("Images a second", f"{statistics.median(rates):,.0f}, median"))
+  wall = measures.wall_seconds(run)
+  evals = [v for _, v in measures.points(run, "eval_seconds")]
+  if wall and evals:
+    rows.append(("Share of evaluation", f"{sum(evals) / wall:.0%} of the time"))
+  if wall is not None:
+    rows.append(("In all", parts.duration(wall)))
+  machine = [
+    (name.replace("_", " "), str(value))
+    for name, value in run.machine.items()
+    if name not in ("command", "task", "started", "titles")
+  ]
+  tables = [
+    parts.Table(rows, title=title, half=True)
+    for title, rows in (("Time", rows), ("Machine", machine))
+    if rows
+  ]
+  absent = [parts.Text("It was not recorded.")]
+  return parts.Section("Time and machine", tables or absent)
+
+
+def configuration(run: records.Run) -> parts.Section | None:
+  """Returns the command and the configuration of the run."""
+  found = []
+  if command := run.machine.get("command"):
+    listed = isinstance(command, list)
+    text = shlex.join(map(str, command)) if listed else str(command)
+    found.append(parts.Code(text))
+  if run.config:
+    lines = [
+      f"{name} = {json.dumps(value, ensure_ascii=False)}"
+      for name, value in records.flat(run.config).items()
+    ]
+    found.append(parts.Code("\n".join(lines), "All fields"))
+  title = "Command and configuration"
+  return parts.Section(title, found) if found else None
