@@ -103,11 +103,12 @@ def test_strongest_edges_without_none_and_with_one_input():
     S3[1:], cells=8, width=4, classes=2, nodes=2
   ).cell("normal")
   weights = np.array([[1, 0], [0, 2], [5, 1], [1, 6], [0, 0.5]])
-  assert base.strongest_edges(cell, weights, inputs=1) == (
+  one, three = (dataclasses.replace(cell, degree=n) for n in (1, 3))
+  assert base.strongest_edges(one, weights) == (
     ("sep_conv_3x3", 1),
     ("sep_conv_3x3", 1),
   )
-  assert base.strongest_edges(cell, weights, inputs=3) == (
+  assert base.strongest_edges(three, weights) == (
     ("sep_conv_3x3", 1),
     ("skip_connect", 0),
     ("sep_conv_3x3", 1),

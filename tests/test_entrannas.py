@@ -283,7 +283,8 @@ def test_the_strongest_are_among_what_is_kept_and_in_a_given_order():
   np.testing.assert_array_equal(mask[:2], [[0, 0, 1], [1, 0, 0]])
   order = jnp.asarray([0, 0, 1, 3, 2, 9, 8, 7, 6.0])
   for inputs in (1, 2, 3):
-    mask = base.strongest_mask(CELL, jnp.asarray(weights), order, inputs)
+    own = dataclasses.replace(CELL, degree=inputs)
+    mask = base.strongest_mask(own, jnp.asarray(weights), order)
     rows = [[0, 1], [3, 4, 2], [5, 6, 7]]
     used = sorted(e for own in rows for e in own[:inputs])
     assert np.flatnonzero(np.asarray(mask).sum(-1)).tolist() == used

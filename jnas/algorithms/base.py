@@ -14,6 +14,7 @@ from jnas.genotype import (
   Genotype,
   ImageCell,
   NasBench201Genotype,
+  RecurrentGenotype,
   StackGenotype,
 )
 from jnas.genotype import chosen as chosen_pairs
@@ -237,19 +238,18 @@ def _without_virtual(form: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def strongest_edges(
-  cell: Cell, weights: np.ndarray, inputs: int = 2
+  cell: Cell, weights: np.ndarray
 ) -> tuple[tuple[str, int], ...]:
-  """DARTS's derivation: (operator, predecessor) pairs, `inputs` per node.
+  """DARTS's derivation: (operator, predecessor) pairs, `degree` per node.
 
   An edge is as strong as its strongest operator other than `none`. Each node
-  keeps its `inputs` strongest edges, listed by strength. Ties go to the lower
+  keeps its strongest edges, listed by strength. Ties go to the lower
   predecessor and to the lower operator, as in the published code.
 
   Args:
     cell: the cell.
     weights: [E, O] relaxed weights. Softmax first: ranking logits across
       edges would be another rule.
-    inputs: edges kept per node.
   """
   columns = [o for o, op in enumerate(cell.ops) if op != "none"]
   best = [max(columns, key=lambda o, row=row: row[o]) for row in weights]
@@ -257,7 +257,8 @@ def strongest_edges(
   for target in range(cell.inputs, cell.nodes):
     rows = [e for e, (_, t) in enumerate(cell.edges) if t == target]
     rows.sort(key=lambda e: -weights[e, best[e]])
-    pairs += [(cell.ops[best[e]], cell.edges[e][0]) for e in rows[:inputs]]
+    kept = rows[: cell.degree]
+    pairs += [(cell.ops[best[e]], cell.edges[e][0]) for e in kept]
   return tuple(pairs)
 
 
@@ -284,7 +285,7 @@ def connections(
 
 
 def strongest_mask(
-  cell: Cell, weights: Array, order: Array | None = None, inputs: int = 2
+  cell: Cell, weights: Array, order: Array | None = None
 ) -> Array:
   """Ones where `strongest_edges` has an operator: [E, O], within a program.
 
@@ -292,7 +293,6 @@ def strongest_mask(
     cell: the cell.
     weights: [E, O].
     order: how strong each edge is, [E]; by default as its strongest operator.
-    inputs: edges kept per node.
   """
   allowed = arch_lib.mask(cell) > 0
   allowed &= np.asarray([op != "none" for op in cell.ops])
@@ -305,7 +305,7 @@ def strongest_mask(
     (order[None] == order[:, None]) & (first[None] < first[:, None])
   )
   same = targets[:, None] == targets[None]
-  return chosen * ((same & ahead).sum(-1) < inputs)[:, None]
+  return chosen * ((same & ahead).sum(-1) < cell.degree)[:, None]
 
 
 def indicator(
@@ -362,6 +362,8 @@ def genotype_of(
     ]
     return NasBench201Genotype((pairs[:1], pairs[1:3], pairs[3:]))
   pairs = {name: choose(cell, arrays[name]) for name, cell in cells.items()}
+  if "recurrent" in pairs:
+    return RecurrentGenotype(pairs["recurrent"], cells["recurrent"].concat)
   if "normal" in pairs:
     return Genotype(
       normal=pairs["normal"],

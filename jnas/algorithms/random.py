@@ -48,23 +48,21 @@ def random(spec: Spec) -> base.Algorithm:
   )
 
 
-def draw(cell: Cell, key: Array, inputs: int = 2) -> Array:
+def draw(cell: Cell, key: Array) -> Array:
   """A derived cell, drawn uniformly: ones where it has an operator, [E, O].
 
-  Each node gets `inputs` edges, each edge an operator other than `none`. A
-  cell of one input (NAS-Bench-201) keeps all edges, and `none` is one of its
-  operators.
+  Each node gets `degree` edges, each edge an operator other than `none`. A
+  cell of NAS-Bench-201 keeps all edges, and `none` is one of its operators.
 
   Args:
     cell: the cell.
     key: typed key.
-    inputs: edges of a node.
   """
   of_ops, of_edges = jax.random.split(key)
   scores = jax.random.gumbel(of_ops, cell.shape)
-  if cell.inputs > 1:
+  if cell.degree:
     order = jax.random.uniform(of_edges, (len(cell.edges),))
-    return base.strongest_mask(cell, scores, order, inputs)
+    return base.strongest_mask(cell, scores, order)
   allowed = arch_lib.mask(cell) > 0
   chosen = jnp.argmax(jnp.where(allowed, scores, -jnp.inf), -1)
   return jax.nn.one_hot(chosen, len(cell.ops))

@@ -84,6 +84,7 @@ def supernet(steps: int, *, width: int, vocabulary: int) -> RecurrentSpec:
     kept=(RECURRENT_OPERATIONS[1:],) * len(edges),
     concat=tuple(range(1, steps + 1)),
     inputs=1,
+    degree=1,
   )
   return RecurrentSpec(cell, width, vocabulary)
 
@@ -105,6 +106,7 @@ def derived(
     kept=tuple((op,) for op, _ in pairs),
     concat=genotype.concat,
     inputs=1,
+    degree=1,
   )
   return RecurrentSpec(cell, width, vocabulary, norm=False)
 

@@ -78,6 +78,7 @@ class Cell:
     concat: the nodes whose features are concatenated to the cell's output.
     inputs: nodes that are the outputs of cells before: 2, or 1 for the
       previous cell alone, whose features then enter as they are.
+    degree: edges that a node keeps when a cell is derived; 0 for all.
     without_none: the edges whose relaxation `none` has been dropped from.
     transit: whether it has no logits of its own but the sub-graph that is
       derived from another cell at every step (EnTranNAS): "reduce_transit"
@@ -89,6 +90,7 @@ class Cell:
   kept: tuple[tuple[str, ...], ...]
   concat: tuple[int, ...]
   inputs: int = 2
+  degree: int = 2
   without_none: tuple[int, ...] = ()
   transit: bool = False
 
@@ -334,6 +336,7 @@ def nas_bench_201(
     kept=(NAS_BENCH_201[1:],) * len(edges),
     concat=(3,),
     inputs=1,
+    degree=0,
   )
   stage = (Layer("cell", False),) * cells
   between = (Layer("residual", True),)
