@@ -281,7 +281,15 @@ def test_retraining_what_a_search_found(whole, tmp_path):
   assert result["genotype"] == genotype_lib.format_text(found)
   assert result["test_accuracy"] > 0.5
   assert math.isfinite(result["test_loss"])
-  assert (tmp_path / "retrained" / "report.html").stat().st_size > 10_000
+  page = (tmp_path / "retrained" / "report.html").read_text()
+  assert "Confusion matrix" in page and "the search of its genotype" in page
+  record = json.loads((tmp_path / "retrained" / "mistakes.json").read_text())
+  confusion = np.array(record["confusion"])
+  # The rest of a batch is judged, too, and by the statistics of training.
+  right = np.trace(confusion) / confusion.sum()
+  assert right == pytest.approx(result["test_accuracy"], abs=1e-6)
+  probabilities = [one["probability"] for one in record["worst"]]
+  assert probabilities == sorted(probabilities, reverse=True)
   # Started again it ends at once, with the same numbers.
   again = retrain.run(config, tmp_path / "retrained")
   assert again == result

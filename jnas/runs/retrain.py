@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -15,7 +16,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.data import sources
 from jnas.data.fingerprint import fingerprint
-from jnas.runs import build, recipe, session
+from jnas.runs import build, mistakes, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
@@ -74,6 +75,8 @@ def run(
     "step": 0,
     "epoch": 0,
   }
+  if os.path.isdir(source := os.path.expanduser(source)):
+    record["source"] = os.path.relpath(source, workdir)  # for a link
   _, state, numbers = session.execute(
     plan, config, workdir, mesh, {"genotype.json": record}
   )
@@ -83,6 +86,11 @@ def run(
     "params": cnn.count(state.weights),
     **numbers,
   }
+  if jax.process_index() == 0:
+    network = build.network(config, spec)
+    found = mistakes.find(network, state, data, config.train.batch)
+    with Writer(workdir) as writer:
+      writer.put("mistakes.json", found)
   session.finish(workdir, result)
   print(
     f"parameters: {result['params']:,} (auxiliary head left out)\n"
