@@ -185,11 +185,12 @@ def _from_file(spec: str) -> ml_collections.ConfigDict:
         f"  its arguments are: {', '.join(known) or 'none'}"
       )
     config = module.get_config(argument) if argument else module.get_config()
+    if not isinstance(config, ml_collections.ConfigDict):
+      raise ValueError(f"get_config returned {type(config).__name__}")
+    flatten(config.lock())  # a config in itself has no end
+    return config
   except (Exception, SystemExit) as error:
     raise ValueError(_cut(f"{path}{_said(error, path)}", _LONGEST)) from error
-  if not isinstance(config, ml_collections.ConfigDict):
-    raise ValueError(f"{path}: get_config returned {type(config).__name__}")
-  return config.lock()
 
 
 def _nearest(path: pathlib.Path) -> str:

@@ -269,6 +269,11 @@ def test_mistake_in_a_config_file(tmp_path, body, message):
     ("get_config = 3", "it does not define get_config"),
     ("class E(Exception):\n  __str__ = None\nraise E", "line 3: E"),
     ("raise MemoryError", "line 1: MemoryError"),
+    (
+      "from jnas.config import base\ndef get_config():\n  c = base().unlock()\n"
+      "  c.space = c\n  return c",
+      "RecursionError",
+    ),
   ],
 )
 def test_config_file_that_fails_is_one_message(tmp_path, source, message):
