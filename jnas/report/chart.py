@@ -16,7 +16,7 @@ from jnas.report import layout, parts
 
 Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT = 480.0, 285.0
+WIDTH, HEIGHT = 420.0, 262.0
 _FOOT, _LEGEND, _LINE = 36.0, 18.0, 12.0  # points below, above; of a label
 _FONT = 11.0  # as in figure.css
 _MOST_POINTS = 1500  # of a curve: more than a screen shows
@@ -179,25 +179,26 @@ def _limits(marks, log, limits, rows) -> tuple[Any, Any]:
 
 
 def _ticks(
-  low: float, high: float, most: int, log: bool = False
+  low: float, high: float, most: int, log: bool = False, whole: bool = False
 ) -> Iterator[float]:
-  """Yields round numbers from low to high.
+  """Yields round numbers from low to high; whole ones, if asked.
 
-  >>> list(_ticks(0.0, 1.0, 5)), list(_ticks(0.03, 40.0, 6, True))
-  ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.1, 1.0, 10.0])
+  >>> list(_ticks(0.0, 1.0, 5)), list(_ticks(0.003, 40.0, 6, True))
+  ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.01, 0.1, 1.0, 10.0])
   """
   if log:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = max(1, len(powers) // 7)
     some = (1, 2, 5) if high < 200 * low else (1,)
-    for power in powers:
-      for digit in some if power % every == 0 else ():
-        if low <= digit * 10.0**power <= high:
-          yield digit * 10.0**power
-    return
+    found = [d * 10.0**p for p in powers if p % every == 0 for d in some]
+    found = [tick for tick in found if low <= tick <= high]
+    if len(found) > 2:  # else the range is so narrow that steps are better
+      yield from found
+      return
   raw = (high - low) / most
   power = 10.0 ** math.floor(math.log10(raw))
   step = next(s for s in (1, 2, 5, 10) if s * power >= raw * 0.999) * power
+  step = max(step, 1.0) if whole else step
   for k in range(
     math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1
   ):
@@ -225,7 +226,7 @@ def _axes(box, to_x, to_y, ticks, names, title, form, rows) -> str:
     # A name that is too long begins outside the picture: shorten it.
     name = _shortened(name, left - 10)
     found.append(text(left - 6, at + 3.5, name, "muted", "end"))
-  marks = list(_ticks(to_x.low, to_x.high, 7))
+  marks = list(_ticks(to_x.low, to_x.high, 7, whole=title == "epoch"))
   for tick, name in zip(marks, _labels(marks, form), strict=True):
     at = left + to_x(tick)
     if rows:
@@ -278,12 +279,11 @@ def _names(marks, to_x, to_y, box) -> list[str]:
   """Returns the labels of levels and dots, none over another."""
   levels = [mark for mark in marks if mark.kind == "level"]
   levels.sort(key=lambda mark: to_y(mark.points[0][1]))
-  places = [to_y(mark.points[0][1]) - 4 for mark in levels]
-  places = layout.spread(places, [_LINE] * (len(places) - 1)) if places else []
-  found, taken = [], []
-  for mark, at in zip(levels, places, strict=True):
-    # Within the picture, whatever the levels are.
-    at = min(max(at, 10.0), box[3] - 4)
+  found, taken, least = [], [], 10.0
+  for mark in levels:
+    # Within the picture, and below the one before.
+    at = max(to_y(mark.points[0][1]) - 4, least)
+    least = at + _LINE
     found.append(text(4, at, mark.name, "muted", "start"))
     taken.append((4.0, at - 9, 4 + _wide(mark.name), at))
   for mark in marks:

@@ -116,6 +116,7 @@ def _training(run: records.Run) -> list[parts.Part]:
   if isinstance(run.genotype, genotype_lib.StackGenotype):
     # A stack of independent cells is as deep as it was searched.
     fields.append("space.cells")
+    note = note.replace("20 cells", "as many cells as were searched")
   flags = [("retrain.genotype", str(run.path))]
   for field in dict.fromkeys(fields):
     value = records.get(run.config, field)

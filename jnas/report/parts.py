@@ -46,6 +46,13 @@ class Table:
   half: bool = False  # of the page's width, where there is room
 
   @property
+  def kind_of_rows(self) -> str:
+    """What the style calls it."""
+    if not self.heads:
+      return "facts"
+    return "matrix" if any(c.filled for row in self.cells for c in row) else ""
+
+  @property
   def cells(self) -> list[list[Cell]]:
     """The rows, all of them cells."""
     return [

@@ -35,6 +35,24 @@ _KNOWN = (
   *("step_seconds", "epoch_seconds", "eval_seconds", "compile_seconds"),
   *("compile_share", "images_per_second", "kind", "step", "epoch"),
 )
+_TRAINING = {
+  "title": "Schedules and gradients",
+  "figures": [
+    {"title": "Learning rate", "metrics": {"lr": "learning rate"}},
+    {
+      "title": "Dropping",
+      "metrics": {
+        "drop_path_rate": "rate of paths",
+        "drop_skip_rate": "rate of skip connections",
+      },
+    },
+    {
+      "title": "Norm of the gradient",
+      "metrics": {"gradient_norm": "before clipping"},
+    },
+    {"title": "Penalty in the loss", "metrics": {"penalty": "penalty"}},
+  ],
+}
 _HYPERGRADIENT = {
   "title": "Hypergradient",
   "note": "The hypergradient is the sum of a first- and a second-order term.",
@@ -220,6 +238,11 @@ def hypergradient(run: records.Run) -> parts.Section | None:
   return described(run, _HYPERGRADIENT)
 
 
+def training(run: records.Run) -> parts.Section | None:
+  """Returns what follows a schedule, and the size of the gradient."""
+  return described(run, _TRAINING)
+
+
 def titled(run: records.Run) -> list[parts.Section]:
   """Returns the sections that the run itself describes in its titles."""
   found = [described(run, one) for one in _list(run.titles.get("sections"))]
@@ -229,7 +252,7 @@ def titled(run: records.Run) -> list[parts.Section]:
 def others(run: records.Run) -> parts.Section | None:
   """Returns the metrics that nothing else draws, by their names."""
   drawn = set(_KNOWN)
-  for one in [_HYPERGRADIENT, *_list(run.titles.get("sections"))]:
+  for one in [_TRAINING, _HYPERGRADIENT, *_list(run.titles.get("sections"))]:
     for figure in _list(one.get("figures") if _is_map(one) else None):
       drawn.update(_metrics(figure))
   names = dict.fromkeys(

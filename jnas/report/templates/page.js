@@ -37,7 +37,7 @@ function told(value, form) {
   return short.toLocaleString("en", many);
 }
 
-function ticks(low, high, most, log) {
+function ticks(low, high, most, log, whole) {
   const found = [];
   if (log) {
     const first = Math.floor(Math.log10(low));
@@ -49,10 +49,12 @@ function ticks(low, high, most, log) {
         if (power % every === 0 && low <= tick && tick <= high)
           found.push(tick);
       }
-    return found;
+    if (found.length > 2) return found;
+    found.length = 0;
   }
   const raw = (high - low) / most, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find(s => s * power >= raw * 0.999) * power;
+  let step = [1, 2, 5, 10].find(s => s * power >= raw * 0.999) * power;
+  if (whole && high - low > 2) step = Math.max(step, 1);
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high; k++)
     found.push(Number((k * step).toPrecision(12)));
   return found;
@@ -93,6 +95,7 @@ class Chart {
     this.range = null;
     const lines = data.marks.filter(isLine);
     this.lines = lines.length > 0 && !data.rows.length;
+    this.dots = data.marks.some(isDots);
     const all = lines.flatMap(mark => mark.points);
     this.canLog = this.lines && all.every(point => point[1] > 0);
     this.measure();
@@ -125,7 +128,7 @@ class Chart {
   }
 
   measure() {
-    const marks = this.data.marks, box = this.data.box;
+    const marks = this.shown(), box = this.data.box;
     const of = (axis, skip) => marks.filter(m => m.kind !== skip)
       .flatMap(m => m.points.map(point => point[axis]));
     const xs = of(0, "level");
@@ -167,7 +170,9 @@ class Chart {
       this.axes.innerHTML = this.writtenAxes;
     } else {
       this.plot.replaceChildren();
-      this.shown().forEach(mark => this.mark(mark));
+      this.free = 10;
+      this.shown().sort((a, b) => a.kind === "level" && b.kind === "level" ?
+        b.points[0][1] - a.points[0][1] : 0).forEach(mark => this.mark(mark));
       this.axis();
     }
     this.ground();
@@ -184,7 +189,7 @@ class Chart {
       draw(this.axes, "path", { class: "rule", d: `M${left} ${y}h${width}` });
       write(left - 6, y + 3.5, name, "end");
     });
-    const across = ticks(...this.across, 7, false);
+    const across = ticks(...this.across, 7, false, this.data.x === "epoch");
     labels(across, this.data.xForm).forEach((name, i) =>
       write(left + this.toX(across[i]), top + height + 14, name));
     write(left + width / 2, top + height + 30, this.data.x);
@@ -200,8 +205,10 @@ class Chart {
       draw(this.plot, "path", { class: kind, stroke: mark.colour, d });
     if (mark.kind === "level") {
       line("level", `M-999 ${points[0][1]}H9999`);
-      draw(this.plot, "text", { x: 4, y: points[0][1] - 4, class: "muted" },
-        mark.name);
+      // Below the one before: levels come from the top.
+      const y = Math.max(points[0][1] - 4, this.free);
+      this.free = y + 12;
+      draw(this.plot, "text", { x: 4, y, class: "muted" }, mark.name);
     } else if (mark.kind === "area")
       draw(this.plot, "path",
         { class: "area", fill: mark.colour, d: `M${path}Z` });
@@ -211,8 +218,14 @@ class Chart {
         width: 2 * half, height: Math.max(this.toY(0) - y, 0),
         fill: mark.colour }));
     } else if (isLine(mark) && points.length > 1) line(mark.kind, "M" + path);
-    else points.forEach(([cx, cy]) => draw(this.plot, "circle",
-      { cx, cy, r: 3.4, class: "dots", fill: mark.colour }));
+    else points.forEach(([cx, cy], i) => {
+      const kind = mark.kind === "hollow" ? "hollow" : "dots";
+      const paint = kind === "hollow" ? "stroke" : "fill";
+      draw(this.plot, "circle",
+        { cx, cy, r: 3.4, class: kind, [paint]: mark.colour });
+      if (mark.labels?.[i]) draw(this.plot, "text",
+        { x: cx + 5, y: cy - 5, class: "ink" }, mark.labels[i]);
+    });
   }
 
   // The pointer in points of the plot.
@@ -225,7 +238,7 @@ class Chart {
     const at = this.place(event), rows = [];
     this.cross?.remove();
     if (this.start !== undefined) return this.select(at.x);
-    if (this.lines) {
+    if (this.lines && !this.dots) {
       const marks = this.shown().filter(m => m.kind === "line");
       const all = (marks.length ? marks : this.data.marks.filter(isLine));
       const xs = all.flatMap(mark => mark.points.map(point => point[0]));
@@ -503,7 +516,7 @@ for (const figure of $(document, "figure.picture")) {
   if (found.heat) heat(figure, found.heat);
   button(bar, "SVG", "save the drawing", () => saveSvg(figure));
   button(bar, "PNG", "save as an image", () => savePng(figure));
-  figure.append(bar);
+  figure.querySelector("h3").after(bar);
 }
 $(document, "thead").forEach(head => sortable(head.closest("table")));
 $(document, ".history").forEach(history);
