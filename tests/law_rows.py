@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import promises
 
 from jnas.algorithms import base, entrannas
-from jnas.algorithms.amended import amended, edge_search
+from jnas.algorithms.amended import amended
 from jnas.algorithms.darts import darts
+from jnas.algorithms.edges import edge_search
 from jnas.algorithms.gdas import gdas
 from jnas.algorithms.goldnas import goldnas
 from jnas.algorithms.pcdarts import pcdarts

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.algorithms import amended, base, pdarts
+from jnas.algorithms import amended, base, edges, pdarts
+from jnas.algorithms import stages as stages_lib
+from jnas.algorithms.method import Setting
+from jnas.algorithms.stages import Stage
 from jnas.genotype import StackGenotype
 from jnas.spaces import arch as arch_lib
 from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S1, S2, Block
-from jnas.training import controller
-from jnas.training.controller import Stage
 
 WIDE = dict(cells=5, width=16, classes=10)
 FIRST = spec_lib.supernet(S1, **WIDE)
@@ -79,25 +80,24 @@ def check_cell(cell, table, count):
 
 
 def stages():
-  return controller.progressive(
-    FIRST, 3 * 50, cells=(5, 11, 17), operators=(8, 5, 3)
-  )
+  own = {"cells": (5, 11, 17), "operators": (8, 5, 3)}
+  return pdarts.stages(Setting(FIRST, None, own, total=3 * 50))
 
 
 def test_the_stages_of_pdarts_grow_deeper_and_drop_the_weakest_operators():
   plan = stages()
   one = plan.first
   assert (one.index, one.start, one.stop, one.spec) == (0, 0, 50, FIRST)
-  two = plan.following(one, {}, TABLES)
+  two = plan.decide(one, {}, TABLES).following
   assert two.spec == AFTER_ONE
   assert (two.index, two.start, two.stop) == (1, 50, 100)
   assert two.spec.layers == spec_lib.stack(11)
   # Another order of what is left in the next stage.
   after = {"normal": NORMAL[:, ::-1], "reduce": NORMAL}
-  three = plan.following(two, {}, after)
+  three = plan.decide(two, {}, after).following
   assert (three.index, three.start, three.stop) == (2, 100, 150)
   assert three.spec.layers == spec_lib.stack(17)
-  assert plan.following(three, {}, after) is None
+  assert plan.decide(three, {}, after).following is None
   for name, table in TABLES.items():
     check_cell(two.spec.cell(name), table, 5)
     left = np.where(arch_lib.mask(two.spec.cell(name)) > 0, after[name], -1)
@@ -140,13 +140,13 @@ def test_of_equal_weights_the_later_operator_is_dropped():
 
 
 def test_parts_of_a_run_are_as_equal_as_they_can_be():
-  assert controller.equal_parts(150, 3) == (50, 100, 150)
-  assert controller.equal_parts(11, 3) == (4, 7, 11)
-  assert controller.equal_parts(7, 1) == (7,)
-  plan = controller.single(FIRST, 7)
+  assert stages_lib.equal_parts(150, 3) == (50, 100, 150)
+  assert stages_lib.equal_parts(11, 3) == (4, 7, 11)
+  assert stages_lib.equal_parts(7, 1) == (7,)
+  plan = stages_lib.single(FIRST, 7)
   stage = plan.first
   assert stage == Stage(0, FIRST, 0, 7)
-  assert plan.following(stage, {}, {}) is None
+  assert plan.decide(stage, {}, {}).following is None
 
 
 def small(names, table, nodes=2):
@@ -281,12 +281,12 @@ def test_the_second_stage_has_the_strongest_pair_of_each_node():
     "reduce_edges": np.zeros(20),
   }
   table = {name: np.zeros((14, 2)) for name in ("normal", "reduce")}
-  plan = controller.edges_first(first, 9)
+  plan = edges.stages(first, 9)
   one = plan.first
   assert (one.spec, one.start, one.stop) == (first, 0, 4)
-  two = plan.following(one, beta | table, {})
+  two = plan.decide(one, beta | table, {}).following
   assert (two.index, two.start, two.stop) == (1, 4, 9)
-  assert plan.following(two, beta, {}) is None
+  assert plan.decide(two, beta, {}).following is None
   # Ties go to the earlier pair: (1, 2) of node 4 and not (1, 3).
   assert two.spec.cell("normal").edges == (
     (0, 2), (1, 2), (0, 3), (2, 3), (1, 4), (2, 4), (3, 5), (4, 5)
@@ -306,7 +306,7 @@ def test_a_selected_edge_keeps_its_own_operators():
   cell = dataclasses.replace(spec.cell("normal"), kept=kept)
   spec = dataclasses.replace(spec, cells=(("normal", cell),) + spec.cells[1:])
   beta = {"normal_edges": np.array([0, 0, 0, 1.0]), "reduce_edges": np.zeros(4)}
-  found = amended.select_edges(spec, beta).cell("normal")
+  found = edges.select_edges(spec, beta).cell("normal")
   assert found.edges == ((0, 2), (1, 2), (1, 3), (2, 3))
   assert found.kept == ((SKIP,), (SEP3,), (SEP3,), S2)
 
@@ -383,7 +383,7 @@ def test_a_space_of_twenty_independent_cells_gives_a_genotype_of_twenty():
 )
 def test_a_stage_comes_back_from_json_as_it_was(spec, blocks, dropped):
   stage = Stage(2, spec, 30, 70)
-  back = controller.from_json(json.loads(json.dumps(stage.to_json())))
+  back = stages_lib.from_json(json.loads(json.dumps(stage.to_json())))
   assert back == stage and hash(back) == hash(stage)
   for name, cell in spec.cells:
     assert type(back.spec.cell(name)) is type(cell)

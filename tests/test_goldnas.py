@@ -1,6 +1,5 @@
 """GOLD-NAS's pruning, against Algorithm 1 of Bi et al. 2020 worked by hand."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ import pytest
 
 from jnas import genotype as genotype_lib
 from jnas.algorithms import goldnas
+from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.goldnas import Pruning, Schedule
 from jnas.runs import pareto
 from jnas.spaces import cost
@@ -147,7 +147,7 @@ def test_the_last_operator_of_a_node_stays_whatever_its_edge():
 
 
 def stages(rebuild, flops_min=0.0, total=None):
-  return controller.gradual(
+  return goldnas.stages(
     SPEC, total or 3 * len(EPOCHS), per_epoch=3, size=SIZE, schedule=SCHEDULE,
     flops_min=flops_min, rebuild=rebuild,
   )
@@ -158,7 +158,7 @@ def played(plan):
   found, stage = [plan.first], plan.first
   for text, *_ in EPOCHS:
     weights = table(text, kept(stage.left))
-    stage = plan.following(stage, {}, weights)
+    stage = plan.decide(stage, {}, weights).following
     if stage is None:
       break
     found.append(stage)
@@ -169,25 +169,28 @@ def played(plan):
 def test_stages_decide_the_same_whenever_the_network_is_built_anew(rebuild):
   found = played(stages(rebuild))
   first = found[0]
-  assert dict(first.controls) == {"lambda": 0.0}
+  assert dict(first.hyper) == {"lambda": 0.0}
   assert (first.index, first.start, first.stop) == (0, 0, 3)
   assert first.spec == first.left == SPEC
   # The last step ends it: the last epoch decides nothing.
   assert len(found) == len(EPOCHS)
   before = kept(SPEC)
   for i, stage in enumerate(found[1:]):
-    _, left, weight, increment, quiet, recorded = EPOCHS[i]
+    text, left, weight, increment, quiet, recorded = EPOCHS[i]
     assert kept(stage.left) == left
     assert (stage.index, stage.start, stage.stop) == (
       i + 1, 3 * i + 3, 3 * i + 6
     )
-    assert dict(stage.controls) == {"lambda": weight}
-    assert dict(stage.memory) == {
-      "increment": increment, "quiet": quiet, "pareto": recorded,
+    assert dict(stage.hyper) == {"lambda": weight}
+    assert dict(stage.scheduler) == {
+      "increment": increment, "quiet": quiet,
       "pruned": len(before) - len(left),
     }
+    ended = found[i], {}, table(text, kept(found[i].left))
+    joins = stages(rebuild).decide(*ended).found
+    assert joins == (stage.left if recorded else None)
     before = left
-    back = controller.from_json(json.loads(json.dumps(stage.to_json())))
+    back = stages_lib.from_json(json.loads(json.dumps(stage.to_json())))
     assert back == stage and hash(back) == hash(stage)
 
 
@@ -294,18 +297,17 @@ def test_what_is_carried_over_is_masked_or_left_out(rebuild):
 def test_what_survives_is_written_down_in_the_epoch_that_algorithm_1_says(
   rebuild
 ):
-  config = SimpleNamespace(gold=dataclasses.asdict(SCHEDULE))
   problem = SimpleNamespace(
-    config=config, clock=SimpleNamespace(per_epoch=3),
+    stages=stages(rebuild), clock=SimpleNamespace(per_epoch=3),
     data=SimpleNamespace(train_x=np.zeros((1, *SIZE, 3))),
   )
   lines = []
   writer = SimpleNamespace(append=lambda name, line: lines.append((name, line)))
   for epoch, stage in enumerate(played(stages(rebuild))):
     weights = table(EPOCHS[epoch][0], kept(stage.left))
-    for step in range(stage.start + 1, stage.stop + 1):
-      values = {"valid_accuracy": step / 100}
-      pareto.record(problem, stage, weights, values, writer, step)
+    values = {"valid_accuracy": stage.stop / 100}
+    state = SimpleNamespace(arch={})
+    pareto.record(problem, stage, state, weights, values, writer)
   assert [name for name, _ in lines] == ["pareto.jsonl"] * 3
   expected = [(2, 2.0, WHOLE), (10, 6.25, LAST), (12, 18.25, LAST)]
   for (_, line), (epoch, weight, flops) in zip(lines, expected, strict=True):

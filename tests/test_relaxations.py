@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jnas import relax
-from jnas.algorithms import amended, pcdarts, pdarts
+from jnas.algorithms import edges as edges_lib
+from jnas.algorithms import pcdarts, pdarts
 from jnas.algorithms import random as random_search
 from jnas.algorithms.gdas import gdas, linear_temperature
 from jnas.spaces import spec as spec_lib
@@ -305,7 +306,7 @@ def test_pcdarts_mixes_by_both_softmaxes(x64):
 def test_a_node_of_pairs_is_the_sum_of_equation_16(x64):
   cell = spec_lib.supernet(S3, cells=3, width=4, classes=2).cell("normal")
   rng, targets = np.random.default_rng(7), [t for _, t in cell.edges]
-  pairs, groups = amended.pairs(cell), []
+  pairs, groups = edges_lib.pairs(cell), []
   for into in (range(2), range(2, 5), range(5, 9), range(9, 14)):
     groups.append([(a, b) for a in into for b in into if a < b])
   assert list(pairs) == sum(groups, [])
@@ -327,7 +328,7 @@ def test_a_node_of_pairs_is_the_sum_of_equation_16(x64):
 
 
 def test_the_first_stage_of_amended_darts_weighs_operators_by_pairs(x64):
-  algorithm = amended.edge_search(SPEC)
+  algorithm = edges_lib.edge_search(SPEC)
   arch = algorithm.init(jax.random.key(0), 1.0)
   assert {name: a.shape for name, a in arch.items()} == {
     **{"normal": (5, 3), "reduce": (5, 3)},

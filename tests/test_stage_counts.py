@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas.algorithms import amended, pdarts
+from jnas.algorithms import edges, pdarts
 from jnas.algorithms.gdas import gdas
 from jnas.algorithms.pcdarts import pcdarts
 from jnas.genotype import ZOO
@@ -98,7 +98,7 @@ def test_pcdarts_has_a_beta_for_each_edge():
 
 def test_the_edge_search_of_amended_darts_has_one_for_each_pair():
   spec = spec_lib.supernet(S1, cells=8, **WIDE)
-  assert logits(spec, amended.edge_search) == {
+  assert logits(spec, edges.edge_search) == {
     "normal": 112, "normal_edges": 20, "reduce": 112, "reduce_edges": 20
   }
 

@@ -9,9 +9,9 @@ from test_runs import assert_same_run, records
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
+from jnas.algorithms import stages as stages_lib
 from jnas.runs import search
 from jnas.runtime import checkpoint
-from jnas.training import controller
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -81,7 +81,7 @@ def test_the_stages_are_in_the_checkpoints(whole):
   with checkpoint.Checkpoints(workdir / "checkpoints") as saved:
     for step in range(1, 9):
       meta = saved._read_meta(step)["meta"]
-      stages[step] = controller.from_json(meta["stage"])
+      stages[step] = stages_lib.from_json(meta["stage"])
   assert [stages[step].index for step in range(1, 9)] == [0] * 4 + [1] * 4
   first, second = stages[1].spec, stages[8].spec
   assert (stages[8].start, stages[8].stop) == (4, 8)
@@ -139,7 +139,7 @@ def test_edges_are_searched_first_and_then_their_operators(tmp_path):
   search.run(config, tmp_path / "run")
   with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
     metas = [saved._read_meta(step)["meta"]["stage"] for step in (1, 4)]
-  first, second = (controller.from_json(meta) for meta in metas)
+  first, second = (stages_lib.from_json(meta) for meta in metas)
   assert (first.index, second.index) == (0, 1)
   for name, cell in second.spec.searched:
     assert set(cell.edges) < set(first.spec.cell(name).edges)

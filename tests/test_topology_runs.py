@@ -9,9 +9,9 @@ from test_stages import TINY, cut
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
+from jnas.algorithms import stages as stages_lib
 from jnas.runs import search
 from jnas.runtime import checkpoint
-from jnas.training import controller
 
 GOLD = {
   "algo.name": "goldnas",
@@ -80,7 +80,7 @@ def stages(workdir: pathlib.Path):
     for path in (workdir / "checkpoints").iterdir():
       if path.name.isdigit():
         meta = saved._read_meta(int(path.name))["meta"]
-        found[int(path.name)] = controller.from_json(meta["stage"])
+        found[int(path.name)] = stages_lib.from_json(meta["stage"])
   return dict(sorted(found.items()))
 
 

@@ -5,21 +5,17 @@ The relaxation and the derivation are DARTS's. What differs is the
 hypergradient: the term through w*(alpha) has H in place of H^-1 (equation 5),
 so that its angle with the true term is below 90 degrees, and searches can run
 until they converge without collapsing to skip connections. Edges may be
-searched before operators (appendix B.2). The rest of the paper's method, the
-same hyper-parameters in search and retraining (cutout, drop path, auxiliary
-loss), is a matter of configuration.
+searched before operators (appendix B.2, `jnas.algorithms.edges`). The rest of
+the paper's method, the same hyper-parameters in search and retraining (cutout,
+drop path, auxiliary loss), is a matter of configuration.
 """
 
-from collections.abc import Callable, Mapping
-import dataclasses
-import itertools
+from collections.abc import Callable
 
-import numpy as np
-
-from jnas import relax
 from jnas.algorithms import base
+from jnas.algorithms.method import Method
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import Cell, Spec
+from jnas.spaces.spec import Spec
 
 
 def amended(
@@ -37,74 +33,8 @@ def amended(
   )
 
 
-def edge_search(
-  spec: Spec, estimate: Callable[..., Hypergradient] | None = None
-) -> base.Algorithm:
-  """The first of two stages: which two edges enter each node (equation 16).
-
-  Beside alpha every cell has a logit for each pair of edges into one node. An
-  edge weighs what the pairs weigh that it is part of. The genotype on the
-  way is DARTS's of these weights; the second stage gets `select_edges`.
-
-  Args:
-    spec: the search network, with all edges.
-    estimate: as of `amended`.
-  """
-  return base.weighted_edges(
-    spec,
-    estimate or base.estimator("amended", eta=0.1),
-    count=lambda cell: len(pairs(cell)),
-    factor=lambda beta, cell: relax.edge_pairs(
-      beta, pairs(cell), [target for _, target in cell.edges]
-    ),
-  )
-
-
-def select_edges(spec: Spec, arch: Mapping[str, np.ndarray]) -> Spec:
-  """The spec of the second stage: the strongest pair of each node alone.
-
-  Args:
-    spec: of `edge_search`.
-    arch: its architecture parameters at the end of the first stage. Ties go
-      to the earlier pair.
-  """
-
-  def selected(name: str, cell: Cell) -> Cell:
-    beta, found = np.asarray(arch[base.edge_logits(name)]), []
-    for target in range(cell.inputs, cell.nodes):
-      into = [
-        (beta[i], -i, pair)
-        for i, pair in enumerate(pairs(cell))
-        if cell.edges[pair[0]][1] == target
-      ]
-      found += max(into)[2]
-    return dataclasses.replace(
-      cell,
-      edges=tuple(cell.edges[e] for e in found),
-      kept=tuple(cell.kept[e] for e in found),
-      without_none=tuple(
-        i for i, e in enumerate(found) if e in cell.without_none
-      ),
-    )
-
-  searched = dict(spec.searched)
-  return dataclasses.replace(
-    spec,
-    cells=tuple(
-      (name, selected(name, cell) if name in searched else cell)
-      for name, cell in spec.cells
-    ),
-  )
-
-
-def pairs(cell: Cell) -> tuple[tuple[int, int], ...]:
-  """All pairs of edges that enter one node, node by node.
-
-  Args:
-    cell: the cell; each node is entered by two edges or more.
-  """
-  found = []
-  for target in range(cell.inputs, cell.nodes):
-    into = [e for e, (_, t) in enumerate(cell.edges) if t == target]
-    found += itertools.combinations(into, 2)
-  return tuple(found)
+METHOD = Method(
+  "Amended DARTS",
+  lambda setting: amended(setting.spec, setting.estimate),
+  searches_edges=True,
+)

@@ -44,11 +44,17 @@ class Algorithm(NamedTuple):
     drawn: whether `relax` gives one operator an edge. Batch statistics over
       many draws are those of no sub-network, so that such a search evaluates
       with those of the batch.
-    penalty: (arch, controls) -> scalar that is added to the loss by which arch
-      is learnt, or None. `controls` are what the controller sets.
+    penalty: (arch, hyper) -> scalar that is added to the loss by which arch is
+      learnt, or None. `hyper` are the stage's hyper-parameters.
     derivation: (arch, step) -> what transit cells compute, [E, O] of zeros and
       ones for each cell that they follow; None where there are none.
     one_level: whether weights and arch step together, on the same batch.
+    candidates: cells that are tried at each evaluation, where arch is not
+      learnt by gradient; `relax` with a key gives one.
+    patience: steps that a derivation must stay for transit cells to be
+      compiled as they are; 0 for never.
+    skip_dropout: step of the stage -> rate of dropout after skip connections,
+      or None.
   """
 
   init: Callable[[Array, float], Arch]
@@ -60,6 +66,9 @@ class Algorithm(NamedTuple):
   penalty: Callable[[Arch, Mapping[str, Array]], Array] | None = None
   derivation: Callable[[Arch, Array | int], Weights] | None = None
   one_level: bool = False
+  candidates: int = 0
+  patience: int = 0
+  skip_dropout: Callable[[Array | int], Array] | None = None
 
 
 def edge_weights(

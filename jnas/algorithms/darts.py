@@ -9,6 +9,7 @@ derived cell keeps two edges a node and one operator an edge.
 from collections.abc import Callable
 
 from jnas.algorithms import base
+from jnas.algorithms.method import Method
 from jnas.hypergrad import Hypergradient
 from jnas.spaces.spec import Spec
 
@@ -26,3 +27,10 @@ def darts(
   return base.softmax_algorithm(
     spec, estimate or base.estimator("first_order")
   )
+
+
+METHOD = Method(
+  "DARTS",
+  lambda setting: darts(setting.spec, setting.estimate),
+  searches_edges=True,
+)

@@ -19,6 +19,17 @@ import jax.numpy as jnp
 
 from jnas import relax
 from jnas.algorithms import base
+from jnas.algorithms.method import (
+  NOT_NEGATIVE,
+  TAU,
+  UP_TO_ONE,
+  Fields,
+  Method,
+  Option,
+  Setting,
+  at_most,
+  has_none,
+)
 from jnas.hypergrad import Hypergradient
 from jnas.spaces.spec import Spec
 
@@ -105,8 +116,8 @@ def dst(
       for name in spec.transit
     }
 
-  def penalty(arch: base.Arch, controls: Mapping[str, Array]) -> Array:
-    del controls
+  def penalty(arch: base.Arch, hyper: Mapping[str, Array]) -> Array:
+    del hyper
     # -log sigmoid(beta), without the logarithm of a rounded zero.
     return strength * sum(
       jax.nn.softplus(-arch[threshold_logits(name)]).mean() for name in cells
@@ -169,3 +180,104 @@ def annealed(
 
   return temperature
 
+
+def _built(
+  make: Callable[..., base.Algorithm], setting: Setting, *more: float
+) -> base.Algorithm:
+  own = setting.options
+  temperature = annealed(
+    own["tau"], own["tau_ratio"], of=own["tau_epochs"], **setting.clock
+  )
+  found = make(setting.spec, setting.estimate, temperature, *more)
+  return found._replace(patience=own["settle"])
+
+
+def _problems(flat: Fields) -> list[str]:
+  name, found = flat["algo.name"], []
+  if flat["space.name"] == "nas_bench_201" or not flat["space.shared"]:
+    found.append(
+      f"algo.name: {name} searches shared normal and reduction cells; set "
+      "space.shared, and another space than nas_bench_201"
+    )
+  return found + [
+    f"{other}: {name} needs {idle!r}, got {flat[other]!r}"
+    for other, idle in (
+      ("space.edges", "all"),
+      ("space.fixed_reduction", False),
+      ("space.partial", 1),
+    )
+    if flat[other] != idle
+  ]
+
+
+def _dst_problems(flat: Fields) -> list[str]:
+  found = _problems(flat)
+  if has_none(flat):
+    found.append(
+      "space.name: dst has no use for none, its thresholds cut edges; set "
+      f"s1_7, s1_12 or s2, got {flat['space.name']}"
+    )
+  return found
+
+
+_TRANSIT = {
+  "title": "Transit cells",
+  "note": (
+    "Transit cells compute the derived operators alone. Once these have stayed "
+    "the same for a while, the steps are settled: compiled for them, until "
+    "they move again."
+  ),
+  "figures": [
+    {
+      "title": "Operators in the derived cells",
+      "metrics": {"connections": "operators"},
+      "form": "{:,.0f}",
+    },
+    {
+      "title": "Share of settled steps so far",
+      "metrics": {"settled": "settled"},
+      "form": "{:.1%}",
+      "limits": [-0.02, 1.02],
+    },
+  ],
+}
+_OPTIONS = {
+  "algo.tau": TAU,
+  "algo.tau_ratio": Option(
+    0.923, "factor of an epoch, of a run of tau_epochs", (UP_TO_ONE,)
+  ),
+  "algo.tau_epochs": Option(
+    50,
+    "epochs that tau_ratio is meant for; longer and shorter runs end at the "
+    "same tau. 0 = those of any run",
+    (NOT_NEGATIVE, at_most(10**6)),
+  ),
+  "algo.settle": Option(
+    "2 epochs",
+    "compile transit cells as they are once they have stayed so long, twice as "
+    "long each time; 0 = never",
+    duration=True,
+  ),
+}
+METHOD = Method(
+  "EnTranNAS",
+  lambda setting: _built(entrannas, setting),
+  _OPTIONS,
+  _problems,
+  transit=True,
+  sections=(_TRANSIT,),
+)
+DST = Method(
+  "EnTranNAS-DST",
+  lambda setting: _built(dst, setting, setting.options["sparsity"]),
+  _OPTIONS
+  | {
+    "algo.sparsity": Option(
+      0.1, "lambda, of -log t in the architecture's loss", (NOT_NEGATIVE,)
+    )
+  },
+  _dst_problems,
+  transit=True,
+  sections=(_TRANSIT,),
+  any_topology=True,
+)

@@ -28,6 +28,14 @@ import jax.numpy as jnp
 
 from jnas import relax
 from jnas.algorithms import base
+from jnas.algorithms.method import (
+  POSITIVE,
+  TAU,
+  Fields,
+  Method,
+  Option,
+  Setting,
+)
 from jnas.hypergrad import Hypergradient
 from jnas.spaces.spec import Spec
 
@@ -97,3 +105,41 @@ def linear_temperature(
     return start + (end - start) * epoch / last
 
   return temperature
+
+
+def _build(setting: Setting) -> base.Algorithm:
+  own = setting.options
+  return gdas(
+    setting.spec,
+    setting.estimate,
+    linear_temperature(own["tau"], own["tau_end"], **setting.clock),
+    own["undrawn"],
+  )
+
+
+def _problems(flat: Fields) -> list[str]:
+  if flat["algo.undrawn"] and flat["space.name"] != "nas_bench_201":
+    return [
+      "algo.undrawn: goes with cells of one input, so with space.name "
+      f"nas_bench_201, not with {flat['space.name']}"
+    ]
+  return []
+
+
+METHOD = Method(
+  "GDAS",
+  _build,
+  {
+    "algo.tau": TAU,
+    "algo.tau_end": Option(
+      1.0, "temperature at the end; it falls linearly", (POSITIVE,)
+    ),
+    "algo.undrawn": Option(
+      False,
+      "weights of operators that are not drawn count as scalars, as in "
+      "NAS-Bench-201's code; on its cells only",
+    ),
+  },
+  _problems,
+  samples_paths=True,
+)

@@ -33,6 +33,20 @@ import numpy as np
 
 from jnas import relax
 from jnas.algorithms import base
+from jnas.algorithms import stages as stages_lib
+from jnas.algorithms.method import (
+  BELOW_ONE,
+  NOT_NEGATIVE,
+  POSITIVE,
+  Fields,
+  Limit,
+  Method,
+  Option,
+  Setting,
+  at_most,
+  has_none,
+)
+from jnas.algorithms.stages import Stage
 from jnas.spaces import arch as arch_lib
 from jnas.spaces import cost
 from jnas.spaces.spec import Cell, Spec
@@ -69,7 +83,7 @@ def goldnas(
     kept = base.masks(spec)
     return {name: relax.sigmoid(arch[name], kept[name]) for name in kept}
 
-  def penalty(arch: base.Arch, controls: Mapping[str, Array]) -> Array:
+  def penalty(arch: base.Arch, hyper: Mapping[str, Array]) -> Array:
     total = 0.0
     for name, weights in mixture(arch).items():
       kept = removable(spec.cell(name), jax.lax.stop_gradient(weights) > 0)
@@ -80,7 +94,7 @@ def goldnas(
         total += mu * cost.expected_flops(
           weights, flops[name], kept, through_mean=through_mean
         )
-    return controls["lambda"] * total
+    return hyper["lambda"] * total
 
   return base.Algorithm(
     init=base.logits(spec),
@@ -142,7 +156,7 @@ class Pruning(NamedTuple):
   quiet: int
 
 
-class Decision(NamedTuple):
+class Pruned(NamedTuple):
   """What Algorithm 1 does after an epoch.
 
   Attributes:
@@ -165,7 +179,7 @@ def begin(schedule: Schedule) -> Pruning:
 
 def decide(
   spec: Spec, weights: Arrays, state: Pruning, schedule: Schedule
-) -> Decision:
+) -> Pruned:
   """Lines 4 to 8 of Algorithm 1.
 
   The last operator that enters a node stays whatever it weighs; the paper says
@@ -198,7 +212,7 @@ def decide(
     increment, weight = schedule.lambda0, state.weight / schedule.c0
   quiet = 0 if pruned else state.quiet + 1
   pareto = quiet > schedule.t0
-  return Decision(
+  return Pruned(
     active, pruned, pareto, Pruning(weight, increment, 0 if pareto else quiet)
   )
 
@@ -223,6 +237,71 @@ def pruned(spec: Spec, active: Arrays) -> Spec:
   return dataclasses.replace(
     spec, cells=tuple((name, left(name, cell)) for name, cell in spec.cells)
   )
+
+
+def stages(
+  spec: Spec,
+  total: int,
+  *,
+  per_epoch: int,
+  size: tuple[int, int],
+  schedule: Schedule,
+  flops_min: float,
+  rebuild: float,
+) -> stages_lib.Stages:
+  """A stage an epoch: Algorithm 1 decides after each.
+
+  What is pruned is masked at once. The network is built anew without it when
+  so much can be left out that the seconds of compiling are worth it: a share
+  of the multiply-adds, and not measured times, so that a run that is resumed
+  does what an uninterrupted one does.
+
+  Args:
+    spec: with all operators.
+    total: steps of the run, at most.
+    per_epoch: steps of an epoch.
+    size: (H, W) of the images.
+    schedule: hyper-parameters of Algorithm 1.
+    flops_min: the search ends at so many million multiply-adds of what is left.
+    rebuild: share of the built network's multiply-adds that must be masked.
+  """
+
+  def stage(index, spec, live, start, state, pruned):
+    return Stage(
+      index,
+      spec,
+      start,
+      min(start + per_epoch, total),
+      live,
+      (("lambda", state.weight),),
+      (
+        ("increment", state.increment),
+        ("quiet", state.quiet),
+        ("pruned", pruned),
+      ),
+    )
+
+  def decision(
+    old: Stage, arch: Arrays, mixture: Arrays
+  ) -> stages_lib.Decision:
+    del arch
+    known = dict(old.hyper + old.scheduler)
+    state = Pruning(known["lambda"], known["increment"], known["quiet"])
+    found = decide(old.left, mixture, state, schedule)
+    live = pruned(old.left, found.active)
+    network = live if found.pareto else None
+    left = cost.network_flops(live, size)
+    if old.stop == total or left <= flops_min * MEGA:
+      return stages_lib.Decision(None, network)
+    built = cost.network_flops(old.spec, size)
+    spec = live if left <= (1 - rebuild) * built else old.spec
+    following = stage(
+      old.index + 1, spec, live, old.stop, found.state, found.pruned
+    )
+    return stages_lib.Decision(following, network)
+
+  first = stage(0, spec, None, 0, begin(schedule), 0)
+  return stages_lib.Stages(first, decision, restarts=False)
 
 
 def random_pruning(
@@ -268,3 +347,139 @@ def random_pruning(
     f"no valid network of at most {budget:g} FLOPs in {tries} random prunings; "
     "raise the budget or the number of tries"
   )
+
+
+def _build(setting: Setting) -> base.Algorithm:
+  own = setting.options
+  return goldnas(setting.spec, setting.size, own["mu"], own["through_mean"])
+
+
+def _stages(setting: Setting) -> stages_lib.Stages:
+  own = setting.options
+  return stages(
+    setting.spec,
+    setting.total,
+    per_epoch=setting.per_epoch,
+    size=setting.size,
+    schedule=Schedule(
+      **{f.name: own[f.name] for f in dataclasses.fields(Schedule)}
+    ),
+    flops_min=own["flops_min"],
+    rebuild=own["rebuild"],
+  )
+
+
+def _problems(flat: Fields) -> list[str]:
+  found = []
+  if has_none(flat):
+    found.append(
+      "space.name: goldnas prunes operators and has no use for none; set s2, "
+      f"s1_7 or s1_12, got {flat['space.name']}"
+    )
+  found += [
+    f"{other}: goldnas needs {idle!r}, got {flat[other]!r}"
+    for other, idle in (
+      ("space.edges", "all"),
+      ("space.fixed_reduction", False),
+      ("space.partial", 1),
+      ("space.shared", False),
+      ("arch.decay", 0.0),
+      ("algo.hypergrad", "first_order"),
+    )
+    if flat[other] != idle
+  ]
+  if flat["arch.optimizer"] != "sgd":
+    found.append(
+      "arch.optimizer: goldnas needs sgd, got "
+      f"{flat['arch.optimizer']}; Adam's moments know no pruned logit"
+    )
+  if flat["gold.xi_min"] > flat["gold.xi_max"]:
+    found.append(
+      f"gold.xi_min: must not exceed gold.xi_max ({flat['gold.xi_max']}), got "
+      f"{flat['gold.xi_min']}"
+    )
+  return found
+
+
+_PRUNING = {
+  "title": "Pruning",
+  "note": (
+    "As in figure 4 of the GOLD-NAS paper. While few operators are pruned λ "
+    "grows, by more each epoch; once enough are, it falls (0 is left out). "
+    "Pruned operators are masked until the network is built anew without them."
+  ),
+  "figures": [
+    {
+      "title": "Weight of the FLOPs in the loss, λ",
+      "metrics": {"lambda": "λ"},
+      "log": True,
+    },
+    {
+      "title": "FLOPs (millions an image)",
+      "metrics": {"built_flops": "built", "flops": "left"},
+      "form": "{:,.4g}",
+    },
+    {
+      "title": "Operators pruned after the epoch before",
+      "metrics": {"pruned": "pruned"},
+      "form": "{:,.0f}",
+      "kind": "bars",
+    },
+    {
+      "title": "Operators left",
+      "metrics": {"operators": "operators left"},
+      "form": "{:,.0f}",
+    },
+  ],
+}
+METHOD = Method(
+  "GOLD-NAS",
+  _build,
+  {
+    "gold.mu": Option(
+      0.0, "weight of the expected FLOPs beside the uniform ones",
+      (NOT_NEGATIVE,),
+    ),
+    "gold.through_mean": Option(
+      False, "differentiate the mean in equation 5"
+    ),
+    "gold.n0": Option(
+      4, "operators that an epoch is to prune", (POSITIVE, at_most(10**9))
+    ),
+    "gold.lambda0": Option(
+      1e-5, "first increment of lambda, a million multiply-adds", (POSITIVE,)
+    ),
+    "gold.c0": Option(
+      2.0, "factor of the increment, divisor of lambda",
+      (Limit(lambda v: v > 1, "greater than 1"),),
+    ),
+    "gold.xi_max": Option(
+      0.05, "the n0 weakest are pruned below this", (POSITIVE,)
+    ),
+    "gold.xi_min": Option(0.01, "all are pruned below this", (POSITIVE,)),
+    "gold.t0": Option(
+      3, "epochs without pruning that make a network Pareto-optimal",
+      (NOT_NEGATIVE, at_most(10**9)),
+    ),
+    "gold.flops_min": Option(
+      360.0, "millions of multiply-adds at which a search ends", (POSITIVE,)
+    ),
+    "gold.rebuild": Option(
+      0.25, "share of them that must be masked to compile anew", (BELOW_ONE,)
+    ),
+    "gold.candidates": Option(
+      24, "random_pruning: networks drawn under flops_min",
+      (POSITIVE, at_most(10**6)),
+    ),
+    "gold.trial": Option(
+      "0 epochs",
+      "of each of these, by which the best is chosen; 0 = none is",
+      duration=True,
+    ),
+  },
+  _problems,
+  _stages,
+  one_level=True,
+  weights="sigmoid",
+  sections=(_PRUNING,),
+)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from jnas import relax
 from jnas.algorithms import base
+from jnas.algorithms.method import Method
 from jnas.hypergrad import Hypergradient
 from jnas.spaces.spec import Spec
 
@@ -33,3 +34,8 @@ def pcdarts(
       beta, [target for _, target in cell.edges]
     ),
   )
+
+
+METHOD = Method(
+  "PC-DARTS", lambda setting: pcdarts(setting.spec, setting.estimate)
+)

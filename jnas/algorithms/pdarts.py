@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.algorithms import base
-from jnas.genotype import AnyGenotype, Genotype
+from jnas.algorithms import stages as stages_lib
+from jnas.algorithms.method import Fields, Method, Option, Setting, at_most
+from jnas.genotype import AnyGenotype, Genotype, format_text
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import Cell, Spec, stack
+from jnas.spaces.spec import OPERATOR_SETS, Cell, Spec, stack
 
 Array = jax.Array
 Pairs = tuple[tuple[str, int], ...]
@@ -196,3 +198,122 @@ def _skip_edges(cell: Cell, pairs: Pairs) -> list[int]:
     for i, (op, source) in enumerate(pairs)
     if op == "skip_connect"
   ]
+
+
+def stages(setting: Setting) -> stages_lib.Stages:
+  """Stages of equal length: deeper each time, with fewer operators on an edge.
+
+  Args:
+    setting: of the run, with the spec of the first stage, all operators in it.
+  """
+  cells, operators = (setting.options[n] for n in ("cells", "operators"))
+
+  def choose(stage, arch, mixture):
+    del arch
+    following = stage.index + 1
+    return next_stage(
+      stage.spec,
+      mixture,
+      cells=cells[following],
+      operators=operators[following],
+    )
+
+  return stages_lib.restarted(setting.spec, setting.total, len(cells), choose)
+
+
+def _build(setting: Setting) -> base.Algorithm:
+  own = setting.options
+  last = setting.index + 1 == len(own["cells"])
+  algorithm = pdarts(
+    setting.spec, setting.estimate, own["skips"] if last else None
+  )
+  rate = own["skip_rates"][setting.index]
+  if not rate:
+    return algorithm
+  warmup = setting.warmup / setting.per_epoch
+  dropout = skip_rate(rate, warmup=warmup, **setting.clock)
+  return algorithm._replace(skip_dropout=dropout)
+
+
+def _records(spec, weights, options):
+  """restricted.json: the genotype for every number of skip connections."""
+  lines = [
+    {
+      "skips": most,
+      "genotype": format_text(genotype),
+      "chosen": most == options["skips"],
+    }
+    for most, genotype in restricted(spec, weights).items()
+  ]
+  return {"restricted.json": lines}
+
+
+def _problems(flat: Fields) -> list[str]:
+  problems = []
+  if flat["space.edges"] != "all":
+    problems.append(
+      f"space.edges: pdarts has all edges, got {flat['space.edges']!r}"
+    )
+  shared = flat["space.shared"] and not flat["space.fixed_reduction"]
+  if flat["space.name"] == "nas_bench_201" or not shared:
+    problems.append(
+      "algo.name: pdarts searches shared normal and reduction cells of s1, s2 "
+      "or s3; set space.name and space.shared, not space.fixed_reduction"
+    )
+    return problems
+  names = ("cells", "operators", "skip_rates")
+  stages = {name: flat[f"pdarts.{name}"] for name in names}
+  lengths = {len(values) for values in stages.values()}
+  if len(lengths) > 1 or 0 in lengths:
+    problems.append(
+      "pdarts: cells, operators and skip_rates need one entry a stage each, "
+      "got "
+      + ", ".join(f"{name}={value}" for name, value in stages.items())
+    )
+    return problems
+  whole = all(type(n) is int for n in stages["cells"] + stages["operators"])
+  if not whole or min(stages["cells"]) < 3:
+    problems.append(
+      f"pdarts.cells: whole numbers from 3 on, got {stages['cells']}"
+    )
+  operators = stages["operators"]
+  most = len(OPERATOR_SETS[flat["space.name"]])
+  falling = list(operators) == sorted(operators, reverse=True)
+  if not whole or operators[0] != most or min(operators) < 2 or not falling:
+    problems.append(
+      f"pdarts.operators: falls from {most}, all of {flat['space.name']}, to 2 "
+      f"or more, got {operators}"
+    )
+  if not all(0 <= rate < 1 for rate in stages["skip_rates"]):
+    problems.append(
+      "pdarts.skip_rates: at least 0 and less than 1 each, got "
+      f"{stages['skip_rates']}"
+    )
+  most = 2 * flat["space.nodes"]
+  if not 0 <= flat["pdarts.skips"] <= most:
+    problems.append(
+      f"pdarts.skips: from 0 to {most}, two a node, got {flat['pdarts.skips']}"
+    )
+  return problems
+
+
+METHOD = Method(
+  "P-DARTS",
+  _build,
+  {  # stages of equal length, one entry a stage
+    "pdarts.cells": Option((5, 11, 17), "depth"),
+    "pdarts.operators": Option(
+      (8, 5, 3), "operators on an edge, none included"
+    ),
+    "pdarts.skip_rates": Option(
+      (0.0, 0.4, 0.7), "of dropout after skips, at first"
+    ),
+    "pdarts.skips": Option(
+      2, "M: skip connections that the normal cell may keep", (at_most(1024),)
+    ),
+  },
+  _problems,
+  stages,
+  depths=lambda flat: flat["pdarts.cells"],
+  records=_records,
+)

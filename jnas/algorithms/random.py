@@ -14,17 +14,19 @@ import jax
 import jax.numpy as jnp
 
 from jnas.algorithms import base
+from jnas.algorithms.method import POSITIVE, Method, Option, at_most
 from jnas.spaces import arch as arch_lib
 from jnas.spaces.spec import Cell, Spec
 
 Array = jax.Array
 
 
-def random(spec: Spec) -> base.Algorithm:
+def random(spec: Spec, candidates: int = 20) -> base.Algorithm:
   """Random search on a spec; its arch is the best cell, in zeros and ones.
 
   Args:
     spec: the search network.
+    candidates: cells that are tried at each evaluation.
   """
   searched = spec.searched
 
@@ -45,6 +47,7 @@ def random(spec: Spec) -> base.Algorithm:
     estimate=None,
     derive=functools.partial(base.genotype_of, spec),
     drawn=True,
+    candidates=candidates,
   )
 
 
@@ -66,3 +69,16 @@ def draw(cell: Cell, key: Array) -> Array:
   allowed = arch_lib.mask(cell) > 0
   chosen = jnp.argmax(jnp.where(allowed, scores, -jnp.inf), -1)
   return jax.nn.one_hot(chosen, len(cell.ops))
+
+
+METHOD = Method(
+  "random search",
+  lambda setting: random(setting.spec, setting.options["candidates"]),
+  {
+    "algo.candidates": Option(
+      20, "cells that are tried at each evaluation", (POSITIVE, at_most(10**6))
+    )
+  },
+  samples_paths=True,
+  learns=False,
+)

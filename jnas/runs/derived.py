@@ -16,7 +16,7 @@ import ml_collections
 
 from jnas import genotype as genotype_lib
 from jnas.report import records
-from jnas.runs import build, pareto, retrain
+from jnas.runs import build, pareto, recipe, retrain
 from jnas.runs.entries import Entry
 from jnas.runtime.writer import Writer
 from jnas.spaces import discrete
@@ -76,7 +76,7 @@ def numbers(
   pair = [result.get(name) for name in ("valid_accuracy", "child_accuracy")]
   if all(map(records.is_number, pair)):
     found["accuracy_drop"] = pair[0] - pair[1]
-  if entry.config.algo.name == "dst":  # others have a number that is given
+  if recipe.method(entry.config).any_topology:  # others have a fixed number
     chosen = genotype_lib.chosen(genotype_lib.load(result["genotype"]))
     found |= {f"{name}_connections": len(own) for name, own in chosen.items()}
   if entry.network is not None:

@@ -1,6 +1,6 @@
 """What a comparison is to run: config files times seeds, checked beforehand.
 
-Nothing here loads JAX, so that a mistake is told at once.
+Nothing here loads Flax, so that a mistake is told at once.
 """
 
 import pathlib
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from jnas import config as config_lib
+from jnas.algorithms import registry
 
 # Fields of the comparison that replace those of its config files: whole groups
 # where the name ends in a dot. They are what makes runs comparable, or cheap.
@@ -218,8 +219,9 @@ def _network(
   copy.task, copy.retrain.genotype = "retrain", "what the search derives"
   if _retrains(config):
     copy.train.length = _length(config.compare.retrain, copy.train.length)
-  if recipe is None and search.algo.name == "pdarts":
-    copy.space.cells = search.pdarts.cells[-1]
+  if recipe is None:
+    depths = registry.find(search.algo.name).depths(config_lib.flatten(search))
+    copy.space.cells = depths[-1]
   if not search.space.shared:
     copy.space.cells = search.space.cells
   if copy.data.name != search.data.name:

@@ -1,7 +1,6 @@
 """What a search measures, derives and records at its evaluations."""
 
 from collections.abc import Callable, Mapping
-import pathlib
 from typing import Any
 
 import jax
@@ -9,7 +8,8 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from jnas import genotype as genotype_lib
-from jnas.algorithms import base, pdarts
+from jnas.algorithms import base
+from jnas.algorithms.stages import Stage
 from jnas.data import benchmark
 from jnas.runs import build, monitor, pareto, recipe
 from jnas.runs.problem import Problem, origin, stage_clock
@@ -17,7 +17,6 @@ from jnas.runtime import keys, parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn, cost
 from jnas.training import optim, steps
-from jnas.training.controller import Stage
 from jnas.training.diagnose import implicit_cosine
 from jnas.training.state import State
 
@@ -80,7 +79,7 @@ def build_evaluation(
   weights_at = mixture(algorithm)
 
   def evaluate(state: State, at: int, writer: Writer):
-    if algorithm.estimate is None:
+    if algorithm.candidates:
       state = state._replace(
         arch=best_candidate(problem, algorithm, measure, state, at)
       )
@@ -100,8 +99,8 @@ def build_evaluation(
       child = base.indicator(stage.spec, genotype)
       found = measure(state, child, splits[1])
       values["child_accuracy"] = found["accuracy"]
-    if config.algo.name == "goldnas":
-      pareto.record(problem, stage, weights, values, writer, at)
+    if at == stage.stop:
+      pareto.record(problem, stage, state, weights, values, writer)
     if problem.table:
       text = genotype_lib.format_text(genotype)
       values["true_accuracy"] = problem.table.accuracy(
@@ -130,8 +129,8 @@ def topology(
     size = problem.data.train_x.shape[1:3]
     left = stage.left
     values |= {
-      "lambda": dict(stage.controls)["lambda"],
-      "pruned": dict(stage.memory)["pruned"],
+      "lambda": dict(stage.hyper)["lambda"],
+      "pruned": dict(stage.scheduler)["pruned"],
       "operators": sum(
         len(kept) for _, cell in left.searched for kept in cell.kept
       ),
@@ -156,7 +155,7 @@ def best_candidate(
   stream = keys.stream(problem.config.seed, "candidates", at)
   tried = [state.arch] + [
     algorithm.relax(state.arch, jax.random.fold_in(stream, i), at)
-    for i in range(problem.config.algo.candidates)
+    for i in range(algorithm.candidates)
   ]
   scores = [
     measure(state, one, problem.splits[1], CANDIDATE_BATCHES)["accuracy"]
@@ -230,27 +229,3 @@ def reference(
     "mean": table.mean(column),
     "published": published,
   }
-
-
-def record_restricted(
-  stage: Stage,
-  weights: Mapping[str, np.ndarray],
-  skips: int,
-  workdir: pathlib.Path,
-) -> None:
-  """Writes the genotype for every number of skip connections."""
-  if jax.process_index() > 0:
-    return
-  found = pdarts.restricted(stage.spec, weights)
-  with Writer(workdir) as writer:
-    writer.put(
-      "restricted.json",
-      [
-        {
-          "skips": most,
-          "genotype": genotype_lib.format_text(one),
-          "chosen": most == skips,
-        }
-        for most, one in found.items()
-      ],
-    )

@@ -1,4 +1,4 @@
-"""The Pareto set of a GOLD-NAS search, as it is found."""
+"""The Pareto set of a search that prunes, as it is found."""
 
 from collections.abc import Mapping
 import functools
@@ -8,49 +8,47 @@ import jax
 import numpy as np
 
 from jnas import genotype as genotype_lib
-from jnas.algorithms import base, goldnas
-from jnas.runs import recipe
+from jnas.algorithms import base
+from jnas.algorithms.stages import Stage
 from jnas.runs.problem import Problem
 from jnas.runtime.writer import Writer
 from jnas.spaces import arch, cnn, cost, discrete
 from jnas.spaces.spec import Spec
-from jnas.training import controller
-from jnas.training.controller import Stage
+from jnas.training.state import State
+
+MEGA = 1e6
 
 
 def record(
   problem: Problem,
   stage: Stage,
+  state: State,
   weights: Mapping[str, np.ndarray],
   values: Mapping[str, float],
   writer: Writer,
-  step: int,
 ) -> None:
-  """Writes a line of pareto.jsonl if Algorithm 1 takes this network.
+  """Writes a line of pareto.jsonl if a network is found with this stage.
 
   Args:
-    problem: with the data and the hyper-parameters.
-    stage: that ends with this step.
-    weights: sigma(alpha) at its end.
+    problem: with the data and the stages.
+    stage: that ends.
+    state: at its end.
+    weights: the mixture then.
     values: of this evaluation.
     writer: of the run.
-    step: steps done.
   """
-  if step != stage.stop:
+  arch = jax.device_get(state.arch)
+  found = problem.stages.decide(stage, arch, weights).found
+  if found is None:
     return
-  schedule = recipe.schedule(problem.config)
-  found = controller.decision(stage, weights, schedule)
-  if not found.pareto:
-    return
-  spec = goldnas.pruned(stage.left, found.active)
   writer.append(
     "pareto.jsonl",
     {
-      "step": step,
-      "epoch": step / problem.clock.per_epoch,
+      "step": stage.stop,
+      "epoch": stage.stop / problem.clock.per_epoch,
       "accuracy": values["valid_accuracy"],
-      "lambda": dict(stage.controls)["lambda"],
-      **network(spec, problem.data.train_x.shape[1:]),
+      **dict(stage.hyper),
+      **network(found, problem.data.train_x.shape[1:]),
     },
   )
 
@@ -95,6 +93,6 @@ def measure(
   )
   flops = cost.network_flops(derived, shape[:2], shape[2])
   return {
-    "flops": flops / goldnas.MEGA,
-    "params": cnn.count(shapes["params"]) / goldnas.MEGA,
+    "flops": flops / MEGA,
+    "params": cnn.count(shapes["params"]) / MEGA,
   }

@@ -6,11 +6,11 @@ from jax.sharding import Mesh
 import ml_collections
 
 from jnas.algorithms import base
+from jnas.algorithms.stages import Stage, Stages
 from jnas.data import benchmark, device, sources
 from jnas.data.fingerprint import fingerprint
 from jnas.runs import build, recipe
 from jnas.runtime import parallel
-from jnas.training.controller import Controller, Stage
 
 
 class Problem(NamedTuple):
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
   mesh: Mesh
   splits: tuple[device.Split, device.Split]
   clock: build.Clock
-  stages: Controller
+  stages: Stages
   table: benchmark.Table | None
   fingerprint: str
 

@@ -1,22 +1,21 @@
 """From a config to what is searched, and by which algorithm."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
 
-from jnas.algorithms import base, entrannas, gdas, goldnas, pdarts
-from jnas.algorithms.amended import amended, edge_search
-from jnas.algorithms.darts import darts
-from jnas.algorithms.pcdarts import pcdarts
-from jnas.algorithms.random import random
+from jnas import config as config_lib
+from jnas.algorithms import base, edges, registry
+from jnas.algorithms import stages as stages_lib
+from jnas.algorithms.method import Method, Setting
+from jnas.algorithms.stages import Stage, Stages
 from jnas.hypergrad import Hypergradient
 from jnas.runs.build import Clock
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import Spec
-from jnas.training import controller
-from jnas.training.controller import Controller, Stage
 
 
 def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
@@ -34,10 +33,10 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
       classes=classes,
       partial=space.partial,
     )
-  progressive = config.algo.name == "pdarts"
+  flat = config_lib.flatten(config)
   return spec_lib.supernet(
     spec_lib.OPERATOR_SETS[space.name],
-    cells=config.pdarts.cells[0] if progressive else space.cells,
+    cells=method(config).depths(flat)[0],
     width=space.width,
     nodes=space.nodes,
     classes=classes,
@@ -52,13 +51,25 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
   )
 
 
+def method(config: ml_collections.ConfigDict) -> Method:
+  """The method that a config names.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  try:
+    return registry.find(config.algo.name)
+  except ValueError as error:
+    raise ValueError(f"algo.name: {error}") from error
+
+
 def stages(
   config: ml_collections.ConfigDict,
   first: Spec,
   clock: Clock,
   size: tuple[int, int],
-) -> Controller:
-  """What decides the stages of a config.
+) -> Stages:
+  """The stages of a search.
 
   Args:
     config: of task "search".
@@ -66,38 +77,17 @@ def stages(
     clock: of the run.
     size: (H, W) of the images.
   """
-  total = clock.total
-  if config.algo.name == "goldnas":
-    return controller.gradual(
-      first,
-      total,
-      per_epoch=clock.per_epoch,
-      size=size,
-      schedule=schedule(config),
-      flops_min=config.gold.flops_min,
-      rebuild=config.gold.rebuild,
-    )
-  if config.algo.name == "pdarts":
-    return controller.progressive(
-      first,
-      total,
-      cells=tuple(config.pdarts.cells),
-      operators=tuple(config.pdarts.operators),
-    )
   if config.space.edges == "searched":
-    return controller.edges_first(first, total)
-  return controller.single(first, total)
-
-
-def schedule(config: ml_collections.ConfigDict) -> goldnas.Schedule:
-  """The hyper-parameters of GOLD-NAS's Algorithm 1."""
-  names = ("n0", "lambda0", "c0", "xi_max", "xi_min", "t0")
-  return goldnas.Schedule(**{name: config.gold[name] for name in names})
+    return edges.stages(first, clock.total)
+  decided = method(config).stages
+  if decided is None:
+    return stages_lib.single(first, clock.total)
+  return decided(_setting(config, first, clock, size))
 
 
 def one_level(config: ml_collections.ConfigDict) -> bool:
   """Whether weights and alpha step together, on the same images."""
-  return config.algo.one_level or config.algo.name == "goldnas"
+  return config.algo.one_level or method(config).one_level
 
 
 def algorithm(
@@ -114,51 +104,43 @@ def algorithm(
     clock: of the stage.
     size: (H, W) of the images.
   """
-  found = _algorithm(config, stage, clock, size)
+  setting = _setting(config, stage.spec, clock, size, stage.index)
+  if config.space.edges == "searched" and stage.index == 0:
+    found = edges.edge_search(stage.spec, setting.estimate)
+  else:
+    found = method(config).build(setting)
   return found._replace(one_level=one_level(config))
 
 
-def _algorithm(
+def options(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, Any]:
+  """The options of a config's method by their own names, durations in steps."""
+  flat = config_lib.flatten(config)
+  return {
+    name.rpartition(".")[2]: (
+      clock.steps(flat[name]) if option.duration else flat[name]
+    )
+    for name, option in method(config).options.items()
+  }
+
+
+def _setting(
   config: ml_collections.ConfigDict,
-  stage: Stage,
+  spec: Spec,
   clock: Clock,
   size: tuple[int, int],
-) -> base.Algorithm:
-  name, own = config.algo.name, stage.spec
-  estimate = estimator(
-    config, config.algo.hypergrad, config.algo.form, written_out(own)
-  )
-  if config.space.edges == "searched" and stage.index == 0:
-    return edge_search(own, estimate)
-  if name == "random":
-    return random(own)
-  if name == "goldnas":
-    gold = config.gold
-    return goldnas.goldnas(own, size, gold.mu, gold.through_mean)
-  if name in ("entrannas", "dst"):
-    temperature = entrannas.annealed(
-      config.algo.tau,
-      config.algo.tau_ratio,
-      epochs=clock.epochs,
-      steps_per_epoch=clock.per_epoch,
-      of=config.algo.tau_epochs,
-    )
-    if name == "entrannas":
-      return entrannas.entrannas(own, estimate, temperature)
-    return entrannas.dst(own, estimate, temperature, config.algo.sparsity)
-  if name == "gdas":
-    temperature = gdas.linear_temperature(
-      config.algo.tau,
-      config.algo.tau_end,
-      epochs=clock.epochs,
-      steps_per_epoch=clock.per_epoch,
-    )
-    return gdas.gdas(own, estimate, temperature, config.algo.undrawn)
-  if name == "pdarts":
-    last = stage.index + 1 == len(config.pdarts.cells)
-    return pdarts.pdarts(own, estimate, config.pdarts.skips if last else None)
-  return {"darts": darts, "amended": amended, "pcdarts": pcdarts}[name](
-    own, estimate
+  index: int = 0,
+) -> Setting:
+  return Setting(
+    spec,
+    estimator(
+      config, config.algo.hypergrad, config.algo.form, written_out(spec)
+    ),
+    options(config, clock),
+    index,
+    clock.total,
+    clock.per_epoch,
+    clock.steps(config.algo.warmup),
+    size,
   )
 
 

@@ -11,15 +11,17 @@ import ml_collections
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
-from jnas.algorithms import base, pdarts
+from jnas.algorithms import base
+from jnas.algorithms import stages as stages_lib
+from jnas.algorithms.stages import Stage
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import parallel
+from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.training import controller, optim, steps, transit
-from jnas.training.controller import Stage
 from jnas.training.state import State, zero_sums
 
 
@@ -51,12 +53,16 @@ def run(
   plan, state, numbers = session.execute(
     plan, config, workdir, problem.mesh, files
   )
-  stage = controller.from_json(plan.meta["stage"])
+  stage = stages_lib.from_json(plan.meta["stage"])
   algorithm = problem_lib.algorithm(problem, stage)
   weights = evaluation.mixture(algorithm)(state)
   found = algorithm.derive(weights)
-  if config.algo.name == "pdarts":
-    evaluation.record_restricted(stage, weights, config.pdarts.skips, workdir)
+  if jax.process_index() == 0:
+    own = recipe.options(config, problem.clock)
+    files = recipe.method(config).records(stage.spec, weights, own)
+    with Writer(workdir) as writer:
+      for name, content in files.items():
+        writer.put(name, content)
   result = {
     "task": "search",
     "genotype": genotype_lib.format_text(found),
@@ -97,15 +103,8 @@ def build_plan(
       f"{stage.index + 1} of {problem.stages.count} has only "
       f"{clock.total}; make it shorter, or train.length longer"
     )
-  if config.algo.name == "pdarts":
-    rate = config.pdarts.skip_rates[stage.index]
-    if rate:
-      drop["skip"] = pdarts.skip_rate(
-        rate,
-        epochs=clock.epochs,
-        warmup=warmup / clock.per_epoch,
-        steps_per_epoch=clock.per_epoch,
-      )
+  if algorithm.skip_dropout is not None:
+    drop["skip"] = algorithm.skip_dropout
   gated = algorithm.drawn or pruned
   network = build.network(config, stage.spec, gated)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
@@ -131,9 +130,7 @@ def build_plan(
     first = build.key(config, "arch", stage.index)
     arch = algorithm.init(first, config.arch.init)
     state = State(jnp.int32(stage.start), None, None, arch, None, None, {})
-    moving = transit.controls(
-      algorithm, state, clock.steps(config.algo.settle)
-    )
+    moving = transit.controls(algorithm, state, algorithm.patience)
     state = state._replace(controls=moving)
     variables = build.variables(
       config,
@@ -152,7 +149,7 @@ def build_plan(
       weights_opt=weights_optimizer.init(weights),
       arch_opt=arch_optimizer.init(arch) if learnt else (),
       sums=zero_sums(),
-      controls=controller.controls(stage) | moving,
+      controls=controller.hyper(stage) | moving,
     )
 
   def which(at: int, state: State) -> tuple[str, int]:
@@ -175,7 +172,7 @@ def build_plan(
   def following(state: State) -> tuple[session.Plan, State] | None:
     weights = evaluation.mixture(algorithm)(state)
     arch = jax.device_get(state.arch)
-    after = problem.stages.following(stage, arch, weights)
+    after = problem.stages.decide(stage, arch, weights).following
     if after is None:
       return None
     same = after.spec == stage.spec and not problem.stages.restarts
@@ -185,7 +182,7 @@ def build_plan(
     return plan, controller.carried(state, stage, after)
 
   def resume(meta: Mapping[str, Any]) -> session.Plan:
-    return build_plan(problem, controller.from_json(meta["stage"]))
+    return build_plan(problem, stages_lib.from_json(meta["stage"]))
 
   count = problem.stages.count
   part = f", stage {stage.index + 1} of {count}" if count > 1 else ""
@@ -193,7 +190,7 @@ def build_plan(
     left = sum(len(k) for _, cell in stage.spec.searched for k in cell.kept)
     part = f", {left} operators"
   return session.Plan(
-    title=f"{config.algo.name} on {config.data.name}{part}",
+    title=f"{recipe.method(config).title} on {config.data.name}{part}",
     clock=problem.clock,
     init=init,
     steps=functions,

@@ -115,7 +115,9 @@ def execute(
 
     here = machine.describe() | {"device_count": mesh.size}
     here |= {"task": config.task, "started": time.time()}
-    here["titles"] = titles.titles(config.algo.name, config.algo.hypergrad)
+    here["titles"] = titles.titles(
+      config.algo.name, config.algo.hypergrad, config.algo.one_level
+    )
     if found := saved.restore_latest(structure):
       start, state, meta = found
       plan = plan.of(meta)

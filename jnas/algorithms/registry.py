@@ -1,0 +1,69 @@
+"""The algorithms that have names, and those that are named by import path."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from jnas.algorithms import (
+  amended,
+  darts,
+  entrannas,
+  gdas,
+  goldnas,
+  pcdarts,
+  pdarts,
+  random,
+)
+from jnas.algorithms.method import Method, method
+
+METHODS: dict[str, Method] = {
+  "darts": darts.METHOD,
+  "amended": amended.METHOD,
+  "pcdarts": pcdarts.METHOD,
+  "gdas": gdas.METHOD,
+  "pdarts": pdarts.METHOD,
+  "random": random.METHOD,
+  "entrannas": entrannas.METHOD,
+  "dst": entrannas.DST,
+  "goldnas": goldnas.METHOD,
+}
+
+
+def find(name: str) -> Method:
+  """The method of a name, or of an import path such as mine:fair_darts.
+
+  Raises:
+    ValueError: there is none; the message says what there is.
+  """
+  if name in METHODS:
+    return METHODS[name]
+  module, colon, attribute = name.partition(":")
+  if not colon:
+    raise ValueError(
+      f"expected one of {', '.join(METHODS)}, or an import path such as "
+      f"mine:fair_darts, got {name!r}"
+    )
+  if os.getcwd() not in sys.path:  # a console command does not look there
+    sys.path.insert(0, os.getcwd())
+  try:
+    found = getattr(importlib.import_module(module), attribute)
+  except Exception as error:  # whatever a module raises when it is run
+    raise ValueError(
+      f"{name!r} cannot be imported: {type(error).__name__}: {error}"
+    ) from error
+  return method(found)
+
+
+def register(found: Any, name: str = "") -> str:
+  """Makes a method, or a function as `method` takes it, known; gives its name.
+
+  Args:
+    found: of a program of one's own.
+    name: by which `algo.name` shall know it; by default its import path.
+  """
+  own = method(found)
+  place = f"{getattr(found, '__module__', 'own')}"
+  name = name or f"{place}:{getattr(found, '__qualname__', own.title)}"
+  METHODS[name] = own
+  return name
