@@ -11,7 +11,6 @@ import pytest
 from test_report import page_of
 
 from jnas.data import sources
-from jnas.report import records, retraining
 from jnas.runs import mistakes
 
 
@@ -78,28 +77,24 @@ def test_they_are_shown(tmp_path):
   [
     *("[]", "{", "{}", '{"classes": ["a"], "confusion": [[1, 2]]}'),
     '{"classes": ["a"], "confusion": [["x"]], "worst": 7}',
-    '{"classes": [], "confusion": []}',
-    '{"classes": ["a"], "confusion": [[-1]]}',
+    '{"classes": ["a"], "confusion": [[1]], "worst": [{"image": "a"}]}',
   ],
 )
 def test_half_a_record_is_survived(tmp_path, content):
   run = make_retrain(tmp_path / "run")
   (run / "mistakes.json").write_text(content)
-  assert "Mistakes" not in page_of(run).text
+  assert "Confusion matrix" not in page_of(run).text
 
 
-def test_strange_images_are_left_out(tmp_path):
+def test_what_a_record_smuggles_in_is_escaped(tmp_path):
   run = make_retrain(tmp_path / "run")
+  image = {"image": 'aa"><script>alert(1)</script>', "label": 0, "predicted": 0}
   record = {"classes": ["<b>"], "confusion": [[4]]}
-  good = {"image": "aaaa", "label": 0, "predicted": 0, "probability": "x"}
-  odd = [
-    *(7, {}, good | {"label": 1}, good | {"label": -1}, good | {"image": 3}),
-    good | {"image": 'aaaa"><script>'},
-  ]
-  write_json(run / "mistakes.json", record | {"worst": [*odd, good]})
-  section = retraining.mistakes(records.read(run))
-  (images,) = [part for part in section.parts if part.kind == "images"]
-  assert images.images == [("aaaa", "<b>, not <b>")]
+  record["worst"] = [image | {"probability": 0.5}]
+  write_json(run / "mistakes.json", record)
+  page = page_of(run)
+  assert "<b>, not <b> (50% sure)" in page.text
+  assert "<script>alert" not in (run / "report.html").read_text()
 
 
 def test_a_retraining_leads_to_its_search_and_its_comparison(tmp_path):

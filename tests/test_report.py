@@ -20,7 +20,7 @@ from made_up_runs import (
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.report import draw, page, parts, records
+from jnas.report import draw, findings, layout, page, parts, records
 from jnas.runs import report
 
 
@@ -138,35 +138,6 @@ def test_retrain_report(tmp_path, name):
   assert ("fixed, as in GDAS" in found.text) == (name == "GDAS_F1")
 
 
-def test_numbers_that_are_none_are_survived(tmp_path):
-  run = make_search(tmp_path / "run")
-  lines = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
-  lines[-1]["weights"]["normal"][0][:3] = [float("inf"), 10**400, "x"]
-  write_lines(run / "arch.jsonl", lines)
-  odd = {"kind": "epoch", "step": 99, "epoch": "x", "valid_loss": [1]}
-  odd |= {"compile_seconds": {}, "valid_accuracy": "x", "step_seconds": "y"}
-  strange = odd | {"step": "x", "epoch": 10**400, "train_loss": 10**400}
-  with open(run / "metrics.jsonl", "a") as file:
-    file.write(json.dumps(odd) + "\n" + json.dumps(strange) + "\n")
-  found = page_of(run).text
-  assert "epochs4" in found
-  assert "unreadable" not in found
-
-
-def test_halves_of_surrogate_pairs_are_survived(tmp_path):
-  run = make_nas_bench_201(tmp_path / "run")
-  for name in ("config.json", "run.json", "benchmark.json"):
-    data = json.loads((run / name).read_text())
-    data |= {"\udcff": "\ud800", "name": "\udfff", "seed": "\ud83d"}
-    data["published"] = {"\ud800": 0.9}
-    write_json(run / name, data)
-  assert "?  90.00%" in page_of(run).text
-  strange = tmp_path / "\udcff"  # a name of bytes that are no UTF-8
-  run.rename(strange)
-  assert report.main([str(strange)]) == 0
-  assert "?" in (strange / "report.html").read_text()
-
-
 def test_chance_is_called_by_its_name(tmp_path):
   run = make_search(tmp_path / "run")
   assert "is chance" not in page_of(run).text
@@ -234,58 +205,6 @@ def test_a_drawing_has_colours_without_a_page():
     draw.cell_svg(g, "normal")
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    "config.json",
-    "run.json",
-    "metrics.jsonl",
-    "arch.jsonl",
-    "genotypes.jsonl",
-    "result.json",
-  ],
-)
-def test_missing_file_is_named(tmp_path, name):
-  run = make_search(tmp_path / "run")
-  (run / name).unlink()
-  found = page_of(run)
-  assert f"There is no {name}" in found.text
-
-
-def test_killed_run(tmp_path):
-  run = make_search(tmp_path / "run")
-  whole = len(records.read(run).metrics)
-  for path in [*run.glob("*.jsonl"), *run.glob("*.json")]:
-    path.write_bytes(path.read_bytes()[:-30])
-  assert len(records.read(run).metrics) == whole - 1
-  found = page_of(run)
-  assert "The last line of metrics.jsonl is half-written" in found.text
-  assert "result.json cannot be read" in found.text
-  assert "Normal cell" in found.text
-
-
-def test_empty_files(tmp_path):
-  run = make_search(tmp_path / "run")
-  for path in [*run.glob("*.jsonl"), *run.glob("*.json")]:
-    path.write_bytes(b"")
-  assert "No genotype was written yet" in page_of(run).text
-
-
-def test_strange_lines_are_survived(tmp_path):
-  run = make_search(tmp_path / "run")
-  with open(run / "metrics.jsonl", "a") as file:
-    file.write(
-      '{"kind": "step", "step": 90, "epoch": 4.5, "train_loss": NaN}\n'
-    )
-    file.write('{"kind": "step", "step": null, "train_loss": "x"}\n[1, 2]\n7\n')
-  with open(run / "arch.jsonl", "a") as file:
-    file.write('{"epoch": 5, "step": 99, "weights": {"normal": [[1, 2]]}}\n')
-  found = page_of(run)
-  assert "2 lines of metrics.jsonl are unreadable" in found.text
-  assert "normal: unreadable weights" in found.text
-  assert "Reduction cell" in found.text
-
-
 def test_pruned_operators_leave_gaps(tmp_path):
   run = make_search(tmp_path / "run")
   lines = [json.loads(x) for x in (run / "arch.jsonl").read_text().splitlines()]
@@ -295,36 +214,6 @@ def test_pruned_operators_leave_gaps(tmp_path):
     line["weights"] = {c: [row[:5] for row in rows[c]] for c in rows}
   write_lines(run / "arch.jsonl", lines)
   assert "unreadable" not in page_of(run).text
-
-
-def test_text_is_escaped(tmp_path):
-  run = make_search(tmp_path / "<b>&run")
-  config = json.loads((run / "config.json").read_text())
-  config["data"]["name"] = "<script>alert(1)</script>"
-  config["seed"] = "<img>"
-  write_json(run / "config.json", config)
-  machine = {"command": "<img src=x>", "device": "<i>", "started": "<b>"}
-  write_json(run / "run.json", machine)
-  report.write([run, make_retrain(tmp_path / "t")], tmp_path / "c.html")
-  for path in (report.write([run]), tmp_path / "c.html"):
-    text = path.read_text()
-    Page(text)
-    assert not re.search(r"<(script>alert|img|b>|i>)", text)
-
-
-@pytest.mark.parametrize("kind", ["absent", "file", "empty"])
-def test_no_run(tmp_path, kind, capsys):
-  path = tmp_path / "there"
-  if kind == "file":
-    path.write_text("x")
-  if kind == "empty":
-    path.mkdir()
-  with pytest.raises(
-    ValueError, match="Expected the workdir .* got .*--workdir"
-  ):
-    report.write([path])
-  assert report.main([str(path)]) == 2
-  assert "Expected the workdir" in capsys.readouterr().err
 
 
 def test_command_line(tmp_path, capsys):
@@ -471,3 +360,40 @@ def test_restricted_skip_connections(tmp_path):
   texts = re.findall(r"# at most .*\n(Genotype.*?None\))", found)
   entries = json.loads((run / "restricted.json").read_text())
   assert texts == [entry["genotype"] for entry in entries]
+
+
+def test_metrics_without_a_title_are_drawn_by_their_names(tmp_path):
+  run = make_search(tmp_path / "run")
+  assert "Other metrics" not in page_of(run).text
+  lines = (run / "metrics.jsonl").read_text().splitlines()
+  lines = list(map(json.loads, lines))
+  for line in lines:
+    line["valid_perplexity"] = 70.0 - line["epoch"]
+    line["my_metric"] = line["epoch"]
+  write_lines(run / "metrics.jsonl", lines)
+  found = page_of(run).text
+  assert "Other metrics" in found and "my_metric" in found
+  assert "Perplexity" in found and "validation perplexity66" in found
+
+
+def test_a_slider_has_the_cells_of_each_epoch(tmp_path):
+  for make in (make_search, make_stack):
+    run = make(tmp_path / make.__name__, epochs=5)
+    section = findings.drawings(records.read(run))
+    (slider,) = [part for part in section.parts if part.kind == "history"]
+    history = records.read(run).history
+    assert [epoch for epoch, _ in slider.frames] == [e for e, _ in history]
+    for (_, frame), (_, g) in zip(slider.frames, history, strict=True):
+      cells = layout.cells(g)
+      assert [title for title, _ in frame] == list(cells)
+      for title, index in frame:
+        wanted = draw.cell_picture(title, cells[title])
+        assert slider.pictures[index] == wanted
+    # Without a script the page shows the last epoch.
+    shown = [part.svg for part in section.parts if part.kind == "figure"]
+    assert shown == [slider.pictures[i] for _, i in slider.frames[-1][1]]
+    assert "<svg" not in page_of(run).text
+  # Of many epochs there are some, and the last.
+  run = make_search(tmp_path / "long", epochs=130, steps=1)
+  slider = findings._history(records.read(run), 2)
+  assert 20 < len(slider.frames) <= 60 and slider.frames[-1][0] == 130

@@ -327,12 +327,10 @@ def _pareto(
       marks += topology.marks(found, group.name, colours[group.name])
   if not marks:
     return None
-  form = dict(form=_PERCENT, x_form="{:,.4g}", last=False)
   title = "Accuracy of the search networks against FLOPs"
-  axes = dict(x=topology.FLOPS, y="accuracy")
   return parts.Section(
     "Pareto sets",
-    [chart.figure(title, marks, half=False, **axes, **form)],
+    [topology.figure(title, marks)],
     "Full points are on the front of their run, which the line joins.",
   )
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import functools
 import html
 import importlib.resources
+import io
 import math
-import struct
-import zlib
 
 from jnas import genotype as genotype_lib
 from jnas.report import chart, parts
@@ -217,51 +216,35 @@ def heat(
 
 def _image(x, y, wide, high, rows, low: float, top: float) -> str:
   """Returns numbers as an image, a pixel each, in a frame."""
+  from PIL import Image  # late: few that import this draw weights
+
   span = (top - low) or 1.0
   pixels = [
-    bytes(
-      _GONE if v is None else round(min(max((v - low) / span, 0), 1) * 254)
-      for v in row
-    )
+    _GONE if v is None else round(min(max((v - low) / span, 0), 1) * 254)
     for row in rows
+    for v in row
   ]
+  image = Image.new("P", (len(rows[0]), len(rows)))
+  image.putpalette(_palette())
+  image.putdata(pixels)
+  file = io.BytesIO()
+  image.save(file, "PNG", transparency=b"\xff" * _GONE + b"\x40")
+  data = base64.b64encode(file.getvalue()).decode()
   place = f'x="{x:.5g}" y="{y:.5g}" width="{wide:.5g}" height="{high:.5g}"'
   return (
     f'<image class="heat" {place} preserveAspectRatio="none" '
-    f'href="data:image/png;base64,{_png(pixels)}"/>'
-    f'<rect class="frame" {place}/>'
+    f'href="data:image/png;base64,{data}"/><rect class="frame" {place}/>'
   )
-
-
-def _png(rows: Sequence[bytes]) -> str:
-  """Returns rows of indices into `_palette` as a PNG file, in base64."""
-
-  def chunk(kind: bytes, data: bytes) -> bytes:
-    check = struct.pack(">I", zlib.crc32(kind + data))
-    return struct.pack(">I", len(data)) + kind + data + check
-
-  # 8 bits, of a palette.
-  header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 3, 0, 0, 0)
-  clear = b"\xff" * _GONE + b"\x40"
-  data = b"".join(b"\0" + row for row in rows)
-  return base64.b64encode(
-    b"\x89PNG\r\n\x1a\n"
-    + chunk(b"IHDR", header)
-    + chunk(b"PLTE", _palette())
-    + chunk(b"tRNS", clear)
-    + chunk(b"IDAT", zlib.compress(data, 9))
-    + chunk(b"IEND", b"")
-  ).decode()
 
 
 @functools.cache
 def _palette() -> bytes:
   """Returns 255 colours from white to dark blue, and one of what is gone."""
   stops = [bytes.fromhex(colour[1:]) for colour in _RAMP]
-  found = []
+  found = b""
   for i in range(_GONE):
     k, part = divmod(i / (_GONE - 1) * (len(stops) - 1), 1.0)
-    ends = stops[int(k)], stops[min(int(k) + 1, len(stops) - 1)]
-    pairs = zip(*ends, strict=True)
-    found.append(bytes(round(a + part * (b - a)) for a, b in pairs))
-  return b"".join(found) + b"\x80\x80\x80"
+    after = stops[min(int(k) + 1, len(stops) - 1)]
+    ends = zip(stops[int(k)], after, strict=True)
+    found += bytes(round(a + part * (b - a)) for a, b in ends)
+  return found + b"\x80\x80\x80"

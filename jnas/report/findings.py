@@ -10,7 +10,7 @@ from jnas.report import chart, draw, layout, measures, parts, records, sections
 
 _MOST_CELLS = 4  # whose weights are drawn: each is a large picture
 _BESIDE = 560  # points, the widest cell that is legible beside another
-_MOST_FRAMES = 60  # of the slider: each holds its cells' drawings
+_MOST_FRAMES, _MOST_PICTURES = 60, 200  # of the slider: some 4 kB each
 
 
 def genotype(run: records.Run) -> parts.Section:
@@ -147,7 +147,7 @@ def cells(run: records.Run, history: bool = False) -> list[parts.Part]:
   stack = isinstance(run.genotype, genotype_lib.StackGenotype)
   pruned = stack and _nested(run.genotype.cells)
   body: list[parts.Part] = [parts.Legend(legend)]
-  if history and not stack and (slider := _history(run)):
+  if history and (slider := _history(run, len(found))):
     body.append(slider)
   for title, arguments in found.items():
     svg = draw.cell_picture(title, arguments)
@@ -157,20 +157,26 @@ def cells(run: records.Run, history: bool = False) -> list[parts.Part]:
   return body
 
 
-def _history(run: records.Run) -> parts.History | None:
-  """Returns the cells of each epoch, or of some if they are many."""
-  every = max(1, -(-len(run.history) // _MOST_FRAMES))
+def _history(run: records.Run, count: int) -> parts.History | None:
+  """Returns the cells of each epoch, or of some if they are many.
+
+  Args:
+    run: with its history.
+    count: of the cells that are drawn of a genotype.
+  """
+  most = min(_MOST_FRAMES, max(_MOST_PICTURES // count, 2))
+  every = max(1, -(-len(run.history) // most))
   pictures: dict[Any, int] = {}
   svgs, frames = [], []
   # From the last one back, which is what the page shows without a script.
   for epoch, g in run.history[::-1][::every]:
-    frame = {}
+    frame = []
     for title, arguments in layout.cells(g).items():
       key = title, repr(arguments)
       if key not in pictures:
         pictures[key] = len(svgs)
         svgs.append(draw.cell_picture(title, arguments))
-      frame[title] = pictures[key]
+      frame.append((title, pictures[key]))
     frames.append((epoch, frame))
   return parts.History(svgs, frames[::-1]) if len(frames) > 1 else None
 

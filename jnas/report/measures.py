@@ -16,11 +16,9 @@ def points(run: Run, name: str, kind: str | None = None) -> Points:
   """Returns the (epoch, value) pairs of a metric; what is not finite is left
   out."""
   return [
-    (line["epoch"], line[name])
-    for line in run.metrics
-    if (kind is None or line.get("kind") == kind)
-    and is_number(line.get(name))
-    and is_number(line.get("epoch"))
+    (epoch, value)
+    for own, epoch, value in run.series.get(name, ())
+    if kind in (None, own)
   ]
 
 

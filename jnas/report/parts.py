@@ -143,12 +143,13 @@ class History:
 
   Attributes:
     pictures: each drawing once, as `<svg>`.
-    frames: (epoch, {title of a figure of the section: index in pictures}).
+    frames: (epoch, for each figure its title and index in pictures); at the
+      last epoch they are those of the section.
   """
 
   kind: ClassVar[str] = "history"
   pictures: Sequence[str]
-  frames: Sequence[tuple[float, Mapping[str, int]]]
+  frames: Sequence[tuple[float, Sequence[tuple[str, int]]]]
 
 
 Part = (

@@ -15,20 +15,23 @@ run.json under "titles", all of it optional:
         "form": "{:,.0f}", "kind": "line", "log": false, "limits": [0, 9]}]}]}
 
 A figure has one metric or several, each with its name in the legend; form,
-kind ("line" or "bars"), log and limits are those of `chart.figure`. What has
-no title is called by the name that it is recorded under.
+kind ("line" or "bars"), log and limits are those of `chart.figure`, and may be
+left out. What has no title is called by the name that it is recorded under.
 """
 
 from collections.abc import Mapping
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 from jnas import genotype as genotype_lib
 
+_FORM = re.compile(r"\{:,?(\.\d{1,2})?[gf%]\}")
 _FILES = ("config.json", "run.json", "metrics.jsonl", "result.json")
 
 
@@ -101,6 +104,25 @@ class Run:
     found = self.machine.get("titles")
     return found if isinstance(found, dict) else {}
 
+  @functools.cached_property
+  def described(self) -> list[Mapping[str, Any]]:
+    """The sections in the titles whose descriptions can be read."""
+    found = self.titles.get("sections")
+    found = found if isinstance(found, list) else []
+    return [one for one in found if _is_section(one)]
+
+  @functools.cached_property
+  def series(self) -> Mapping[str, list[tuple[Any, float, float]]]:
+    """The (kind, epoch, value) triples of each metric that are numbers."""
+    found: dict[str, list[tuple[Any, float, float]]] = {}
+    for line in self.metrics:
+      epoch, kind = line.get("epoch"), line.get("kind")
+      if is_number(epoch):
+        for name, value in line.items():
+          if is_number(value):
+            found.setdefault(name, []).append((kind, epoch, value))
+    return found
+
   @property
   def shares(self) -> bool:
     """Whether the weights of an edge's operators add up to one."""
@@ -164,6 +186,27 @@ def read(path: str | os.PathLike[str]) -> Run:
     tuple(pareto),
     mistakes,
     source,
+  )
+
+
+def _is_section(one: Any) -> bool:
+  """Returns whether titles describe a section as they should."""
+  try:
+    return isinstance(one["title"], str) and all(
+      isinstance(figure["title"], str)
+      and all(isinstance(word, str) for word in figure["metrics"].values())
+      and figure.get("kind", "line") in ("line", "bars")
+      and _FORM.fullmatch(figure.get("form", "{:g}"))
+      and _are_limits(figure.get("limits"))
+      for figure in one["figures"]
+    )
+  except (AttributeError, KeyError, TypeError, IndexError):
+    return False
+
+
+def _are_limits(limits: Any) -> bool:
+  return limits is None or (
+    len(limits) == 2 and all(map(is_number, limits)) and limits[0] < limits[1]
   )
 
 

@@ -1,14 +1,12 @@
 """The section on a network that was trained: what it gets wrong."""
 
 from collections.abc import Sequence
-import re
 
 from jnas.report import parts, records
 
 _MOST_CLASSES = 20  # of a matrix that one can read
 _MOST_PAIRS = 12
 _MOST_IMAGES = 48
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def mistakes(run: records.Run) -> parts.Section | None:
@@ -18,89 +16,56 @@ def mistakes(run: records.Run) -> parts.Section | None:
   counts, "worst": [{"image": PNG in base64, "label", "predicted": numbers of
   classes, "probability": of the predicted}], the surest first}.
   """
-  counts, names = _matrix(run)
-  if not counts:
+  if not run.mistakes:
     return None
-  body: list[parts.Part] = []
-  if len(names) <= _MOST_CLASSES:
-    body.append(_confusion(counts, names))
-  body.append(_pairs(counts, names))
-  found = run.mistakes.get("worst")
-  images = []
-  for one in found if isinstance(found, list) else []:
-    known = isinstance(one, dict) and all(
-      isinstance(one.get(key), int) and 0 <= one[key] < len(names)
-      for key in ("label", "predicted")
-    )
-    image = one.get("image") if known else None
-    if isinstance(image, str) and _BASE64.fullmatch(image):
-      words = f"{names[one['predicted']]}, not {names[one['label']]}"
-      if records.is_number(one.get("probability")):
-        words += f" ({one['probability']:.0%} sure)"
-      images.append((image, words))
+  try:
+    names = [str(name) for name in run.mistakes["classes"]]
+    counts = [[int(v) for v in row] for row in run.mistakes["confusion"]]
+    body = _tables(counts, names)
+    images = [
+      (
+        str(one["image"]),
+        f"{names[one['predicted']]}, not {names[one['label']]} "
+        f"({one['probability']:.0%} sure)",
+      )
+      for one in run.mistakes["worst"]
+    ]
+  except (
+    *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+    OverflowError,
+  ) as error:
+    unreadable = parts.Text(f"mistakes.json is unreadable ({error!r}).")
+    return parts.Section("Mistakes", [unreadable])
   if images:
     title = "The worst mistakes, the surest first"
     body.append(parts.Images(title, images[:_MOST_IMAGES]))
-  wrong = sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts))
-  note = f"{wrong:,} of {sum(map(sum, counts)):,} test images are misjudged."
+  total = sum(map(sum, counts))
+  wrong = total - sum(row[i] for i, row in enumerate(counts))
+  note = f"{wrong:,} of {total:,} test images are misjudged."
   return parts.Section("Mistakes", body, note)
 
 
-def _matrix(run: records.Run) -> tuple[list[list[int]], list[str]]:
-  """Returns the confusion matrix and the classes; empty if there is none."""
-  counts, names = (run.mistakes.get(key) for key in ("confusion", "classes"))
-  whole = (
-    isinstance(names, list)
-    and isinstance(counts, list)
-    and len(counts) == len(names) > 0
-    and all(isinstance(row, list) and len(row) == len(names) for row in counts)
-    and all(records.is_number(v) and v >= 0 for row in counts for v in row)
-  )
-  return (counts, list(map(str, names))) if whole else ([], [])
-
-
-def _confusion(
+def _tables(
   counts: Sequence[Sequence[int]], names: Sequence[str]
-) -> parts.Table:
-  rows = []
-  for i, row in enumerate(counts):
-    total = sum(row) or 1
-    cells = [
-      parts.Cell(
-        f"{count:,}" if count else "",
-        count,
-        colour=_tint(count / total, right=i == k),
-        filled=True,
-      )
-      for k, count in enumerate(row)
-    ]
-    rows.append([names[i], *cells, parts.share(row[i] / total)])
+) -> list[parts.Part]:
+  """Returns the matrix, if one can read it, and the largest of it."""
+  rows, pairs = [], []
+  for i, (name, row) in enumerate(zip(names, counts, strict=True)):
+    total, cells = sum(row) or 1, []
+    for k, (other, count) in enumerate(zip(names, row, strict=True)):
+      share = count / total
+      # Few mistakes are many: their colour grows with the root of their share.
+      strength = 0.45 * share if i == k else 0.85 * share**0.5
+      colour = "31, 157, 77" if i == k else "217, 58, 58"
+      tint = f"rgba({colour}, {strength:.3f})"
+      text = f"{count:,}" if count else ""
+      cells.append(parts.Cell(text, count, colour=tint, filled=True))
+      if i != k and count:
+        pairs.append((-count, name, other, f"{count:,}", f"{share:.1%}"))
+    rows.append([name, *cells, parts.share(row[i] / total)])
   heads = ["true \\ predicted", *names, "right"]
-  return parts.Table(rows, heads, "Confusion matrix")
-
-
-def _tint(part: float, right: bool) -> str:
-  """Returns green for what is right and red for what is not; deeper is more."""
-  # Few mistakes are many: their colour grows with the root of their share.
-  strength = 0.45 * part if right else 0.85 * part**0.5
-  colour = "31, 157, 77" if right else "217, 58, 58"
-  return f"rgba({colour}, {strength:.3f})"
-
-
-def _pairs(
-  counts: Sequence[Sequence[int]], names: Sequence[str]
-) -> parts.Table:
-  """Returns the classes that are most often taken for others."""
-  pairs = [
-    (count, names[i], names[k], count / (sum(row) or 1))
-    for i, row in enumerate(counts)
-    for k, count in enumerate(row)
-    if i != k and count
-  ]
-  pairs.sort(key=lambda pair: (-pair[0], pair[1:3]))
-  rows = [
-    (true, predicted, f"{count:,}", f"{share:.1%}")
-    for count, true, predicted, share in pairs[:_MOST_PAIRS]
-  ]
+  matrix = parts.Table(rows, heads, "Confusion matrix")
   heads = ("class", "taken for", "images", "of the class")
-  return parts.Table(rows, heads, "Most frequent confusions", half=True)
+  most = [pair[1:] for pair in sorted(pairs)[:_MOST_PAIRS]]
+  table = parts.Table(most, heads, "Most frequent confusions", half=True)
+  return [matrix, table] if len(names) <= _MOST_CLASSES else [table]

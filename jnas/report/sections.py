@@ -4,9 +4,8 @@ What it found is told by `findings`. Every section is a function of a run that
 returns a `parts.Section`, or None where there is nothing to tell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import json
-import re
 import shlex
 import statistics
 from typing import Any
@@ -19,7 +18,6 @@ COLLAPSE = 0.75  # share of skip connections that is called a collapse
 # operator is best by chance: of eight, logits then differ by 0.1 or so.
 UNDECIDED = 0.997
 PERCENT = "{:.1%}"
-_FORM = re.compile(r"\{:,?(\.\d{1,2})?[gf%]\}")
 
 # Which split a metric is of, by the beginning of its name, and how it is drawn.
 _SPLITS = (
@@ -100,21 +98,24 @@ def headline(run: records.Run) -> str:
 def facts(run: records.Run) -> list[tuple[str, str]]:
   """Returns (name, value) of what one wants to know first."""
   found = []
-  for name, title in (
-    ("test_accuracy", "test accuracy"),
-    ("valid_accuracy", "validation accuracy"),
-    ("child_accuracy", "derived paths alone"),
-    ("true_accuracy", "true accuracy"),
-  ):
-    if (value := measures.last_known(run, name)) is not None:
-      found.append((title, parts.share(value)))
+  whats = sorted({"accuracy", *_measures(run)} - {"loss"})
+  for what in whats:
+    for split, word in (
+      ("test", "test {}"),
+      ("valid", "validation {}"),
+      ("child", "derived paths alone"),
+      ("true", "true {}"),
+    ):
+      value = measures.last_known(run, f"{split}_{what}")
+      if value is not None:
+        tell = parts.share if what == "accuracy" else parts.number
+        found.append((word.format(what.replace("_", " ")), tell(value)))
   if records.is_number(params := run.result.get("params")):
     found.append(("parameters", f"{params:,.0f}"))
   if shares := measures.skip_shares(run):
     found.append(("skip connections", f"{100 * shares[-1][1]:.3g}%"))
-  epochs = [line.get("epoch") for line in run.metrics]
-  if epochs := list(filter(records.is_number, epochs)):
-    found.append(("epochs", f"{max(epochs):.4g}"))
+  if epochs := run.series.get("epoch"):
+    found.append(("epochs", f"{max(value for *_, value in epochs):.4g}"))
   found.append(("seed", run.seed))
   if (seconds := measures.wall_seconds(run)) is not None:
     found.append(("wall time", parts.duration(seconds)))
@@ -191,12 +192,9 @@ def learning(run: records.Run) -> parts.Section:
 
 def _measures(run: records.Run) -> list[str]:
   """Returns what is measured of several splits: loss, accuracy, ..."""
-  found, splits = {}, [split for split, *_ in _SPLITS]
-  for line in run.metrics:
-    for name, value in line.items():
-      split, _, what = name.partition("_")
-      if split in splits and what and records.is_number(value):
-        found[what] = None
+  splits = [split for split, *_ in _SPLITS]
+  pairs = [name.partition("_")[::2] for name in run.series]
+  found = {what for split, what in pairs if what and split in splits}
   return sorted(found, key=lambda what: (what != "loss", what))
 
 
@@ -243,28 +241,21 @@ def training(run: records.Run) -> parts.Section | None:
   return described(run, _TRAINING)
 
 
-def titled(run: records.Run) -> list[parts.Section]:
+def titled(run: records.Run) -> list[parts.Section | None]:
   """Returns the sections that the run itself describes in its titles."""
-  found = [described(run, one) for one in _list(run.titles.get("sections"))]
-  return [section for section in found if section]
+  return [described(run, one) for one in run.described]
 
 
 def others(run: records.Run) -> parts.Section | None:
   """Returns the metrics that nothing else draws, by their names."""
   drawn = set(_KNOWN)
-  for one in [_TRAINING, _HYPERGRADIENT, *_list(run.titles.get("sections"))]:
-    for figure in _list(one.get("figures") if _is_map(one) else None):
-      drawn.update(_metrics(figure))
-  names = dict.fromkeys(
-    name
-    for line in run.metrics
-    for name, value in line.items()
-    if records.is_number(value)
-  )
+  for one in (_TRAINING, _HYPERGRADIENT, *run.described):
+    for figure in one["figures"]:
+      drawn.update(figure["metrics"])
   splits = [split for split, *_ in _SPLITS]
   figures = [
     chart.figure(name, [chart.Mark(name, found, BLUE)])
-    for name in names
+    for name in run.series
     if name not in drawn and name.partition("_")[0] not in splits
     if (found := measures.curve(run, name))
   ]
@@ -275,66 +266,30 @@ def others(run: records.Run) -> parts.Section | None:
 def described(
   run: records.Run, description: Mapping[str, Any]
 ) -> parts.Section | None:
-  """Returns a section of charts as `records` says that runs describe them.
-
-  What a description gets wrong is left out: it comes from a file.
-  """
-  if not _is_map(description):
-    return None
+  """Returns a section of charts, as `records` says that they are described."""
   figures = []
-  for one in _list(description.get("figures")):
-    log, form = bool(_get(one, "log")), _get(one, "form")
-    form = form if _is_form(form) else "{:.4g}"
-    bars, limits = _get(one, "kind") == "bars", _get(one, "limits")
-    ends = limits if isinstance(limits, list) else []
-    whole = len(ends) == 2 and all(map(records.is_number, ends))
-    shown = [
-      (str(word), [p for p in measures.curve(run, name) if p[1] > 0 or not log])
-      for name, word in _metrics(one).items()
-    ]
-    shown = [(word, found) for word, found in shown if found]
+  for one in description["figures"]:
+    log, limits = one.get("log", False), one.get("limits")
+    shown = {
+      word: [p for p in measures.curve(run, name) if p[1] > 0 or not log]
+      for name, word in one["metrics"].items()
+    }
+    shown = {word: found for word, found in shown.items() if found}
     marks = [
-      chart.Mark(word, found, colour, "bars" if bars else "line")
-      for (word, found), colour in zip(
-        shown, parts.colours(len(shown)), strict=True
+      chart.Mark(word, found, colour, one.get("kind", "line"))
+      for colour, (word, found) in zip(
+        parts.colours(len(shown)), shown.items(), strict=True
       )
     ]
     if marks:
+      form = one.get("form", "{:.4g}")
+      limits = tuple(limits) if limits and not log else None
       figures.append(
-        chart.figure(
-          str(_get(one, "title") or ", ".join(word for word, _ in shown)),
-          marks,
-          form=form,
-          log=log,
-          limits=tuple(ends) if whole and ends[0] < ends[1] else None,
-        )
+        chart.figure(one["title"], marks, form=form, log=log, limits=limits)
       )
-  if not figures:
-    return None
-  title, note = (str(description.get(k, "")) for k in ("title", "note"))
-  return parts.Section(title, figures, note)
-
-
-def _list(value: Any) -> Sequence[Any]:
-  return value if isinstance(value, list) else []
-
-
-def _is_map(value: Any) -> bool:
-  return isinstance(value, Mapping)
-
-
-def _get(value: Any, name: str) -> Any:
-  return value.get(name) if _is_map(value) else None
-
-
-def _metrics(figure: Any) -> Mapping[str, Any]:
-  found = _get(figure, "metrics")
-  return found if _is_map(found) else {}
-
-
-def _is_form(form: Any) -> bool:
-  """Returns whether text is a format of one number, and of no more."""
-  return isinstance(form, str) and bool(_FORM.fullmatch(form))
+  note = description.get("note", "")
+  title = description["title"]
+  return parts.Section(title, figures, note) if figures else None
 
 
 def timing(run: records.Run) -> parts.Section:

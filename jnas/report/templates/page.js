@@ -469,7 +469,7 @@ function sortable(table) {
 // A slider for the figures of its section, which begins at the last epoch.
 function history(root) {
   const { pictures, frames } = JSON.parse(root.firstElementChild.textContent);
-  const section = root.closest("section");
+  const figures = $(root.closest("section"), "figure.picture");
   const input = make("input", { type: "range", min: 0, "aria-label": "epoch",
     max: frames.length - 1, value: frames.length - 1 });
   const output = make("output"), parser = new DOMParser();
@@ -477,14 +477,23 @@ function history(root) {
   const show = () => {
     const [epoch, cells] = frames[input.value];
     output.textContent = `epoch ${told(epoch, "{:.4g}")}`;
-    for (const [title, index] of Object.entries(cells)) {
-      const figure = $(section, "figure")
-        .find(one => one.dataset.title === title);
-      if (!figure) continue;
-      const text = pictures[index];
-      const svg = parser.parseFromString(text, "image/svg+xml").documentElement;
-      figure.querySelector("svg.fig").replaceWith(document.adoptNode(svg));
+    while (figures.length < cells.length) {
+      const copy = figures[0].cloneNode(true);
+      copy.querySelector(".tools").remove();
+      figures.at(-1).after(copy);
+      figures.push(copy);
+      equip(copy);
     }
+    figures.forEach((figure, i) => {
+      figure.hidden = i >= cells.length;
+      if (figure.hidden) return;
+      const [title, index] = cells[i];
+      const svg = parser.parseFromString(pictures[index], "image/svg+xml");
+      figure.dataset.title = title;
+      figure.querySelector("h3").textContent = title;
+      figure.querySelector("svg.fig")
+        .replaceWith(document.adoptNode(svg.documentElement));
+    });
   };
   const stop = () => {
     clearInterval(timer);
@@ -508,7 +517,7 @@ function history(root) {
   root.classList.add("on");
 }
 
-for (const figure of $(document, "figure.picture")) {
+function equip(figure) {
   const data = figure.querySelector('script[type="application/json"]');
   const found = data ? JSON.parse(data.textContent) : {};
   const bar = make("div", { class: "tools" });
@@ -518,6 +527,8 @@ for (const figure of $(document, "figure.picture")) {
   button(bar, "PNG", "save as an image", () => savePng(figure));
   figure.querySelector("h3").after(bar);
 }
+
+$(document, "figure.picture").forEach(equip);
 $(document, "thead").forEach(head => sortable(head.closest("table")));
 $(document, ".history").forEach(history);
 })();
