@@ -12,10 +12,7 @@ Five nouns of the field, and where to find them:
 
 Around them, from the bottom to the top:
 
-  conflicts   which fields do not go together
-  needs       what a configuration will need, before anything is built
-  fields      base(), every field of a configuration with its meaning
-  config      config files, overrides, durations, checks
+  config      fields and their meaning, config files with overrides, checks
   data        arrays in, batches out
   runtime     machinery that has no idea of architecture search
   training    how a model is trained, whichever

@@ -15,8 +15,8 @@ import runpy
 import sys
 import textwrap
 
-from jnas import fields, genotype
-from jnas.config import CONFIGS
+from jnas import genotype
+from jnas.config import CHOICES, CONFIGS
 
 # The tasks that a config may have for a command.
 _TASKS = {
@@ -77,10 +77,12 @@ def _list(words: Sequence[str]) -> int:
 
 def _choices() -> Iterator[tuple[str, str]]:
   """Yields title and lines of each kind of thing that has names."""
+  from jnas.algorithms import registry  # late: it loads JAX
+
   yield f"configs, in {CONFIGS}", "\n".join(_configs())
   for title, names in (
-    ("algorithms (algo.name)", fields.CHOICES["algo.name"]),
-    ("search spaces (space.name)", fields.CHOICES["space.name"]),
+    ("algorithms (algo.name)", registry.METHODS),
+    ("search spaces (space.name)", CHOICES["space.name"]),
     ("operators of image cells", genotype.OPERATIONS),
     ("operators of NAS-Bench-201", genotype.NAS_BENCH_201_OPERATIONS),
     ("operators of recurrent cells", genotype.RECURRENT_OPERATIONS),

@@ -18,6 +18,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+import jnas.runs  # noqa: F401  it declares the algorithms
+
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 import pytest
 
-from jnas import fields
+from jnas import config as config_lib
 from jnas.data import augment, autoaugment, device
 from jnas.runs import build
 from jnas.training import batches
@@ -388,7 +388,7 @@ def test_the_field_reaches_the_batches(monkeypatch, on):
   monkeypatch.setattr(
     batches.augment, "augment", lambda keys, x, *_, **kw: seen.update(kw) or x
   )
-  config = fields.base()
+  config = config_lib.base()
   assert config.data.autoaugment is False
   config.data.autoaugment = on
   data = types.SimpleNamespace(mean=MEAN, std=STD)

@@ -26,10 +26,7 @@ MATHEMATICS = {
 MACHINERY = {"data", "runtime"}
 LAYERS = {
   "genotype": set(),
-  "fields": set(),  # what a configuration holds; split off from config
-  "conflicts": set(),  # which fields do not go together; split off, too
-  "needs": set(),  # what a configuration will need; split off, too
-  "config": {"fields", "conflicts", "needs"},
+  "config": set(),
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
   "wanted": set(),  # what hypergrad tells spaces it can do without
@@ -40,11 +37,11 @@ LAYERS = {
   "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},
   "report": {"genotype"},
   "training": MATHEMATICS | MACHINERY,
-  "runs": MATHEMATICS | MACHINERY | {"config", "needs", "training", "report"},
+  "runs": MATHEMATICS | MACHINERY | {"config", "training", "report"},
   "main": {"config", "runtime", "runs"},
-  "cli": {"config", "fields", "genotype", "main", "runs"},
+  "cli": {"algorithms", "config", "genotype", "main", "runs"},
 }
-NO_JAX = {"fields", "conflicts", "needs", "config", "genotype", "report"}
+NO_JAX = {"config", "genotype", "report"}
 
 
 def module_name(path: pathlib.Path, package: pathlib.Path) -> str:

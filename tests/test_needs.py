@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from jnas import config as config_lib
-from jnas import needs
+from jnas.algorithms import registry
+from jnas.config import needs
 from jnas.runs import build, recipe
 from jnas.spaces import cnn
 
@@ -64,13 +65,14 @@ def test_needs_are_bounds_and_no_wild_guesses(fields):
 
   params, kept = jax.eval_shape(backward, x)
   count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-  bound = needs.parameters(flat)
+  method = registry.find(flat["algo.name"])
+  bound = needs.parameters(flat, method)
   assert bound <= count <= 12 * bound
   size = sum(
     math.prod(leaf.shape) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(kept)
   )
-  one, two = (needs.memory(flat, (16, 16, 3), n) for n in (1, 2))
+  one, two = (needs.memory(flat, method, (16, 16, 3), n) for n in (1, 2))
   features = two - one
   assert features <= size <= 60 * features
 
@@ -78,8 +80,9 @@ def test_needs_are_bounds_and_no_wild_guesses(fields):
 def test_networks_of_papers_are_far_below_the_limit():
   for path in CONFIGS.glob("*.py"):
     flat = config_lib.flatten(config_lib.load(str(path)))
-    assert needs.operators(flat) < needs.MOST_OPERATORS / 10
-    assert needs.memory(flat) < 2**30
+    method = registry.find(flat["algo.name"])
+    assert needs.operators(flat, method) < needs.MOST_OPERATORS / 10
+    assert needs.memory(flat, method) < 2**30
 
 
 @pytest.mark.parametrize(

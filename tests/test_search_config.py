@@ -39,10 +39,13 @@ def config_of(**fields):
       "nas_bench_201 has no auxiliary head",
     ),
     ({"space__table": "t.csv"}, "has the cells of nas_bench_201, not of s1"),
-    ({"algo__undrawn": True}, "gdas on space.name nas_bench_201, not with"),
+    (
+      {"algo__name": "gdas", "algo__undrawn": True},
+      "with space.name nas_bench_201, not with s1",
+    ),
     (
       {"algo__one_level": True, "algo__hypergrad": "unrolled"},
-      "so with algo.hypergrad first_order, got unrolled",
+      "that learns it, got unrolled and darts",
     ),
     ({"data__share": 1.0}, "only goldnas and algo.one_level learn it"),
     (

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 
 from jnas import config as config_lib
-from jnas import needs
+from jnas.algorithms import registry
+from jnas.config import needs
 from jnas.data import device, sources
 from jnas.runtime import keys, machine, parallel
 from jnas.spaces import cnn
@@ -57,7 +58,8 @@ def load(config: ml_collections.ConfigDict) -> sources.ImageData:
     ) from error
   images = -(-config.train.batch // jax.device_count())
   flat = config_lib.flatten(config)
-  need = needs.memory(flat, data.train_x.shape[1:], images)
+  method = registry.find(config.algo.name)
+  need = needs.memory(flat, method, data.train_x.shape[1:], images)
   has = machine.memory()
   if has is not None and need > has:
     raise ValueError(

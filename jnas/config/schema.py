@@ -1,12 +1,71 @@
-"""Every field of a configuration: its default, its meaning, its limits."""
+"""Every field of a configuration: its default, its meaning, its limits.
+
+The algorithms own some, their options. This room knows no algorithm: whoever
+runs a program declares them (`jnas.runs` does).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import ml_collections
 
 
-def base() -> ml_collections.ConfigDict:
+class _Known(NamedTuple):
+  """The algorithms that were declared."""
+
+  methods: Mapping[str, Any]
+  find: Callable[[str], Any]
+
+
+_known: list[_Known] = []
+
+
+def declare(methods: Mapping[str, Any], find: Callable[[str], Any]) -> None:
+  """Makes algorithms known, for `algo.name`, with the fields that are theirs.
+
+  Args:
+    methods: by name. Of each is asked what `jnas.algorithms.method.Method`
+      says of itself.
+    find: a name, or an import path, -> its method; ValueError without one.
+  """
+  _known[:] = [_Known(methods, find)]
+
+
+def method(name: str) -> Any:
+  """The method of a name or import path.
+
+  Raises:
+    ValueError: there is none, or nothing was declared.
+  """
+  if not _known:
+    raise ValueError("no algorithms are known yet; import jnas.runs")
+  return _known[0].find(name)
+
+
+def names() -> tuple[str, ...]:
+  """The names of all algorithms that were declared."""
+  return tuple(_known[0].methods) if _known else ()
+
+
+def options(name: str = "") -> dict[str, Any]:
+  """The fields of algorithms by dotted name.
+
+  Args:
+    name: of the algorithm in use, which may be known by its import path alone.
+  """
+  found: dict[str, Any] = {}
+  for own in _known[0].methods.values() if _known else ():
+    found |= own.options
+  return found | (method(name).options if name else {})
+
+
+def base(algorithm: str = "") -> ml_collections.ConfigDict:
   """Returns the default configuration: digits, first-order DARTS.
 
   It is locked: a config file sets fields, it cannot invent any.
+
+  Args:
+    algorithm: name or import path of one whose fields are needed, too.
   """
   fields = {
     "task": "search",  # search | retrain | compare | random_pruning
@@ -41,7 +100,8 @@ def base() -> ml_collections.ConfigDict:
       "column": "cifar10_200",  # of that table
     },
     "algo": {
-      "name": "darts",  # see CHOICES for the others
+      "name": "darts",  # or another of jnas.algorithms.registry, or an import
+      # path such as mine:fair_darts
       "hypergrad": "first_order",  # see CHOICES for the others
       "form": "exact",  # exact | finite_difference (unrolled, amended only)
       "eta": 0.1,  # of the amended term; unrolled steps by the current lr
@@ -50,37 +110,7 @@ def base() -> ml_collections.ConfigDict:
       "solver_scale": 0.1,  # step of the Neumann series
       "one_level": False,  # weights and alpha step together, on the same batch
       "warmup": "0 epochs",  # alpha rests so long (pdarts: in each stage)
-      "tau": 10.0,  # gdas, entrannas, dst: temperature at the start
-      "tau_end": 1.0,  # gdas: and at the end; it falls linearly
-      "undrawn": False,  # gdas: weights of operators that are not drawn count
-      # as scalars, as in NAS-Bench-201's code; on its cells only
-      "tau_ratio": 0.923,  # entrannas, dst: factor of an epoch, of a run of
-      "tau_epochs": 50,  # so many; others end at the same tau. 0 = of any run
-      "sparsity": 0.1,  # dst: lambda, of -log t in the architecture's loss
-      "settle": "2 epochs",  # entrannas, dst: compile transit cells as they
-      # are once they have stayed so long, twice as long each time; 0 = never
-      "candidates": 20,  # random: cells that are tried at each evaluation
       "diagnose": "0 epochs",  # period of cosine_implicit; 0 = never
-    },
-    "pdarts": {  # stages of equal length, one entry a stage
-      "cells": (5, 11, 17),  # depth
-      "operators": (8, 5, 3),  # operators on an edge, none included
-      "skip_rates": (0.0, 0.4, 0.7),  # of dropout after skips, at first
-      "skips": 2,  # M: skip connections that the normal cell may keep
-    },
-    "gold": {  # Algorithm 1 of GOLD-NAS
-      "mu": 0.0,  # weight of the expected FLOPs beside the uniform ones
-      "through_mean": False,  # differentiate the mean in equation 5
-      "n0": 4,  # operators that an epoch is to prune
-      "lambda0": 1e-5,  # first increment of lambda, a million multiply-adds
-      "c0": 2.0,  # factor of the increment, divisor of lambda
-      "xi_max": 0.05,  # the n0 weakest are pruned below this
-      "xi_min": 0.01,  # all are pruned below this
-      "t0": 3,  # epochs without pruning that make a network Pareto-optimal
-      "flops_min": 360.0,  # millions of multiply-adds at which a search ends
-      "rebuild": 0.25,  # share of them that must be masked to compile anew
-      "candidates": 24,  # random_pruning: networks drawn under flops_min
-      "trial": "0 epochs",  # of each, by which the best is chosen; 0 = none is
     },
     "train": {
       "length": "50 epochs",  # of the whole run
@@ -136,7 +166,23 @@ def base() -> ml_collections.ConfigDict:
       "progress": True,  # progress bar, where there is a terminal
     },
   }
+  for name, option in options(algorithm).items():
+    group, _, own = name.rpartition(".")
+    fields.setdefault(group, {})[own] = option.default
+  if algorithm:
+    fields["algo"]["name"] = algorithm
   return ml_collections.ConfigDict(fields).lock()
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns dotted name -> value, of a config or of its nested JSON."""
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, dict | ml_collections.ConfigDict):
+      flat |= {f"{key}.{name}": v for name, v in flatten(value).items()}
+    else:
+      flat[key] = value
+  return flat
 
 
 CHOICES = {
@@ -144,9 +190,6 @@ CHOICES = {
   "space.name": tuple("s1 s1_7 s1_12 s2 s3 nas_bench_201".split()),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),
-  "algo.name": tuple(
-    "darts amended pcdarts gdas pdarts random entrannas dst goldnas".split()
-  ),
   "algo.hypergrad": tuple(
     "first_order unrolled amended implicit_cg implicit_neumann".split()
   ),
@@ -159,55 +202,46 @@ RANGES = (
   (
     lambda v: v > 0,
     "greater than 0",
-    "space.cells space.width space.nodes space.partial algo.solver_steps "
-    "algo.solver_scale algo.tau algo.tau_end algo.candidates compare.seeds "
-    "train.batch weights.lr arch.lr log.keep space.bottleneck gold.n0 "
-    "gold.lambda0 gold.xi_max gold.xi_min gold.flops_min gold.candidates",
+    "space.cells space.width space.nodes space.partial space.bottleneck "
+    "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
+    "arch.lr log.keep",
   ),
   (
     lambda v: v >= 0,
     "0 or greater",
     "data.limit data.crop_pad data.cutout algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
-    "weights.clip arch.decay arch.init algo.sparsity gold.mu gold.t0 "
-    "algo.tau_epochs",
+    "weights.clip arch.decay arch.init",
   ),
   (
     lambda v: 0 <= v < 1,
     "at least 0 and less than 1",
     "train.drop_path train.label_smoothing weights.momentum arch.b1 arch.b2 "
-    "arch.momentum gold.rebuild",
+    "arch.momentum",
   ),
-  (
-    lambda v: 0 < v <= 1,
-    "greater than 0 and at most 1",
-    "data.share algo.tau_ratio",
-  ),
-  (lambda v: v > 1, "greater than 1", "gold.c0"),
+  (lambda v: 0 < v <= 1, "greater than 0 and at most 1", "data.share"),
   # What each of them costs is plain work that nobody would wait for.
   (
     lambda v: v <= 1024,
     "at most 1,024",
     "data.crop_pad data.cutout space.partial space.bottleneck compare.seeds "
-    "algo.solver_steps pdarts.skips",
+    "algo.solver_steps",
   ),
   (
     lambda v: v <= 10**6,
     "at most 1,000,000",
-    "algo.candidates gold.candidates train.steps_per_dispatch log.keep "
-    "algo.tau_epochs",
+    "train.steps_per_dispatch log.keep",
   ),
   (
     lambda v: v <= 10**9,
     "at most 1,000,000,000",
-    "space.cells space.width space.nodes train.batch data.limit gold.n0 "
-    "gold.t0",
+    "space.cells space.width space.nodes train.batch data.limit",
   ),
   (lambda v: 0 <= v < 2**32, "from 0 to 4294967295", "seed"),
 )
 
 POSITIVE_DURATIONS = ("train.length", "log.every", "log.save")
 DURATIONS = POSITIVE_DURATIONS + tuple(
-  "algo.warmup algo.diagnose algo.settle weights.warmup log.evaluate "
-  "compare.retrain gold.trial".split()
+  "algo.warmup algo.diagnose weights.warmup log.evaluate compare.retrain"
+  .split()
 )

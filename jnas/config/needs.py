@@ -31,16 +31,21 @@ _SETS = {
 }
 
 
-def problems(flat: Fields) -> list[str]:
-  """What no machine could build, of a configuration whose values are sound."""
-  count = operators(flat)
+def problems(flat: Fields, method: Any) -> list[str]:
+  """What no machine could build, of a configuration whose values are sound.
+
+  Args:
+    flat: the configuration.
+    method: of its algorithm.
+  """
+  count = operators(flat, method)
   if count > MOST_OPERATORS:
     return [
-      f"space: {_depth(flat)} cells of {_edges(flat):,} edges have {count:,} "
-      f"operators, more than the {MOST_OPERATORS:,} that are ever built; lower "
-      "space.cells or space.nodes"
+      f"space: {_depth(flat, method)} cells of {_edges(flat):,} edges have "
+      f"{count:,} operators, more than the {MOST_OPERATORS:,} that are ever "
+      "built; lower space.cells or space.nodes"
     ]
-  need = memory(flat)
+  need = memory(flat, method)
   if need > _MOST_BYTES:
     return [
       f"space: one image needs at least {need / 2**30:,.0f} GiB on a device, "
@@ -49,13 +54,13 @@ def problems(flat: Fields) -> list[str]:
   return []
 
 
-def operators(flat: Fields) -> int:
+def operators(flat: Fields, method: Any) -> int:
   """The number of operators of the network, over all edges and cells."""
   each = 1 if flat["task"] == "retrain" else _SETS[flat["space.name"]][0]
-  return _depth(flat) * _edges(flat) * each
+  return _depth(flat, method) * _edges(flat) * each
 
 
-def parameters(flat: Fields) -> int:
+def parameters(flat: Fields, method: Any) -> int:
   """At least so many parameters."""
   *_, square = _SETS[flat["space.name"]]
   c = flat["space.width"]
@@ -66,11 +71,13 @@ def parameters(flat: Fields) -> int:
   # its channels; that of NAS-Bench-201 has none.
   before = 0 if flat["space.name"] == "nas_bench_201" else 2
   a_cell = _computed_edges(flat) * square * inside**2 + before * c**2
-  n0, n1, n2 = _levels(flat)
+  n0, n1, n2 = _levels(flat, method)
   return a_cell * (n0 + 4 * n1 + 16 * n2)
 
 
-def memory(flat: Fields, image: Image | None = None, images: int = 1) -> int:
+def memory(
+  flat: Fields, method: Any, image: Image | None = None, images: int = 1
+) -> int:
   """At least so many bytes on a device that trains on `images` at once.
 
   Weights, their gradient and its momentum, and what the backward pass keeps:
@@ -79,32 +86,35 @@ def memory(flat: Fields, image: Image | None = None, images: int = 1) -> int:
 
   Args:
     flat: the configuration.
+    method: of its algorithm.
     image: shape of an image; of an unknown data set, a small one.
     images: of a batch, on this device.
   """
   h, w, channels = image or _SIZES.get(flat["data.name"], _SMALLEST)
   c = flat["space.width"]
   inside = c / (flat["space.partial"] * flat["space.bottleneck"])
-  paths = flat["task"] == "retrain" or flat["algo.name"] in ("gdas", "random")
+  paths = flat["task"] == "retrain" or method.samples_paths
   nodes = 1 if flat["space.name"] == "nas_bench_201" else flat["space.nodes"]
   kept = 1 * c if flat["task"] == "retrain" else nodes * c
   if not (paths or flat["train.remat"]):
     kept += _computed_edges(flat) * _SETS[flat["space.name"]][1] * inside
-  n0, n1, n2 = _levels(flat)
+  n0, n1, n2 = _levels(flat, method)
   features = h * w * (c + kept * (n0 + n1 / 2 + n2 / 4))
   size = 2 if flat["train.dtype"] == "bfloat16" else 4
   pad = 2 * flat["data.crop_pad"]
   padded = (h + pad) * (w + pad) * channels if pad else 0
   return math.ceil(
-    3 * 4 * parameters(flat) + images * (size * features + padded)
+    3 * 4 * parameters(flat, method) + images * (size * features + padded)
   )
 
 
-def _depth(flat: Fields) -> int:
-  if flat["task"] == "search" and flat["algo.name"] == "pdarts":
-    return max(flat["pdarts.cells"])
+def _depth(flat: Fields, method: Any) -> int:
+  if flat["task"] == "search":
+    cells = max(method.depths(flat))
+  else:
+    cells = flat["space.cells"]
   three = flat["space.name"] == "nas_bench_201" and flat["task"] != "retrain"
-  return flat["space.cells"] * (3 if three else 1)
+  return cells * (3 if three else 1)
 
 
 def _edges(flat: Fields) -> int:
@@ -126,8 +136,8 @@ def _computed_edges(flat: Fields) -> int:
   return flat["space.nodes"] if flat["space.sharing"] else _edges(flat)
 
 
-def _levels(flat: Fields) -> tuple[int, int, int]:
+def _levels(flat: Fields, method: Any) -> tuple[int, int, int]:
   """Cells at C, 2 C and 4 C channels."""
-  cells = _depth(flat)
+  cells = _depth(flat, method)
   first, second = cells // 3, 2 * cells // 3
   return first, second - first, cells - second

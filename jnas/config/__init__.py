@@ -1,0 +1,23 @@
+"""The configuration: fields, config files with overrides, checks.
+
+Only `runs`, `main` and `api` see a ConfigDict; everything below takes plain
+arguments.
+"""
+
+from jnas.config.checks import problems, validate
+from jnas.config.durations import duration
+from jnas.config.files import CONFIGS, load
+from jnas.config.schema import CHOICES, base, declare, flatten, names
+
+__all__ = [
+  "CHOICES",
+  "CONFIGS",
+  "base",
+  "declare",
+  "duration",
+  "flatten",
+  "load",
+  "names",
+  "problems",
+  "validate",
+]

@@ -1,0 +1,294 @@
+"""Checks: what is impossible about a configuration, told in sentences.
+
+Values each on their own, their durations, then what does not go together, and
+at last what no machine could build.
+"""
+
+from collections.abc import Mapping, Sequence
+import math
+import sys
+from typing import Any
+
+import ml_collections
+
+from jnas.config import durations, needs, schema
+from jnas.config.messages import (
+  KINDS,
+  LONGEST,
+  complain,
+  cut,
+  did_you_mean,
+  shown,
+)
+
+Fields = Mapping[str, Any]
+_Lengths = Mapping[str, tuple[float, str]]  # number and unit by field
+_WITH_NONE = ("s1", "s3", "nas_bench_201")  # spaces that have `none`
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Returns nothing; raises one ValueError that names all impossible values."""
+  complain(problems(config))
+
+
+def problems(config: ml_collections.ConfigDict) -> list[str]:
+  """All problems of a configuration, a sentence each."""
+  flat = schema.flatten(config)
+  try:
+    name = flat.get("algo.name", "darts")
+    method = schema.method(name)
+    options, unknown = schema.options(name), []
+  except (ValueError, TypeError) as error:
+    near = did_you_mean(str(name), schema.names())
+    method, options = schema.method("darts"), schema.options()
+    unknown = [cut(f"algo.name: {error}{near}", LONGEST // 2)]
+  known = schema.flatten(schema.base())
+  known |= {name: option.default for name, option in options.items()}
+  odd = sorted(set(flat) ^ set(known))
+  if odd:
+    # Only a file that does not start from base() comes here.
+    return [f"{n}: {'unknown' if n in flat else 'missing'}" for n in odd]
+  wrong = {
+    name: f"{name}: expected {_kind(known[name])}, got {shown(value)}"
+    for name, value in flat.items()
+    if not _same_kind(value, known[name])
+  }
+  found = list(wrong.values()) + unknown
+  sound = {name: v for name, v in flat.items() if name not in wrong}
+  for name, choices in schema.CHOICES.items():
+    if name in sound and sound[name] not in choices:
+      found.append(
+        f"{name}: {shown(sound[name])} is not one of {', '.join(choices)}"
+        f"{did_you_mean(sound[name], choices)}"
+      )
+  ranges = [
+    (accepts, wording, name)
+    for accepts, wording, names in schema.RANGES
+    for name in names.split()
+  ]
+  ranges += [
+    (*limit, name) for name, own in options.items() for limit in own.limits
+  ]
+  found += [
+    f"{name}: must be {wording}, got {sound[name]}"
+    for accepts, wording, name in ranges
+    if name in sound and not accepts(sound[name])
+  ]
+  texts = schema.DURATIONS
+  texts += tuple(name for name, own in options.items() if own.duration)
+  lengths, unread = _durations(sound, texts)
+  found += unread + _duration_problems(sound, lengths)
+  if not wrong and not unknown:
+    found += _cross_problems(sound, lengths, method)
+  return found or needs.problems(sound, method)
+
+
+def _kind(like: Any) -> str:
+  """What a value like this one is called."""
+  if isinstance(like, int) and not isinstance(like, bool):
+    return "a whole number of 64 bits"
+  if isinstance(like, tuple):
+    return f"a tuple such as {like}"
+  return KINDS[type(like)]
+
+
+def _same_kind(value: Any, like: Any) -> bool:
+  if isinstance(like, bool | str):
+    return type(value) is type(like)
+  if isinstance(like, tuple):
+    alike = type(value) is tuple and len(value) <= 1000
+    return alike and all(_same_kind(part, like[0]) for part in value)
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  if isinstance(like, int):
+    return type(value) is int and abs(value) < 2**63
+  return abs(value) <= sys.float_info.max  # a whole number may exceed it
+
+
+def _durations(
+  flat: dict[str, Any], names: Sequence[str]
+) -> tuple[_Lengths, list[str]]:
+  """Number and unit of each duration that is one; problems of the others."""
+  lengths, problems = {}, []
+  for name in (name for name in names if name in flat):
+    try:
+      lengths[name] = durations.parse(flat[name])
+    except ValueError as error:
+      problems.append(f"{name}: {error}")
+  return lengths, problems
+
+
+def _duration_problems(flat: dict[str, Any], lengths: _Lengths) -> list[str]:
+  problems = [
+    f"{name}: must be longer than 0, got {flat[name]!r}"
+    for name in schema.POSITIVE_DURATIONS
+    if name in lengths and not lengths[name][0]
+  ]
+  number, unit = lengths.get("train.length", (math.inf, ""))
+  if unit == "%":
+    problems.append("train.length: must be in epochs or steps, not in %")
+  for name in ("algo.warmup", "weights.warmup"):
+    amount, its_unit = lengths.get(name, (0, ""))
+    limit = {unit: number, "%": 100}.get(its_unit, math.inf)
+    if amount and amount >= limit:
+      problems.append(
+        f"{name}: must be shorter than train.length ({flat['train.length']}), "
+        f"got {flat[name]!r}"
+      )
+  return problems
+
+
+def _cross_problems(
+  flat: dict[str, Any], lengths: _Lengths, method: Any
+) -> list[str]:
+  problems = []
+  if 0 < flat["weights.lr"] < flat["weights.lr_end"]:
+    problems.append(
+      f"weights.lr_end: must not exceed weights.lr ({flat['weights.lr']}), "
+      f"got {flat['weights.lr_end']}"
+    )
+  hypergrad = flat["algo.hypergrad"]
+  exact_only = hypergrad not in ("unrolled", "amended")
+  if flat["algo.form"] == "finite_difference" and exact_only:
+    problems.append(
+      "algo.form: finite_difference exists for algo.hypergrad unrolled and "
+      f"amended, not for {hypergrad}; use exact"
+    )
+  if flat["task"] == "search":
+    problems += search_problems(flat, method)
+  if flat["task"] == "random_pruning":
+    trial, _ = lengths.get("gold.trial", (0, ""))
+    problems += random_pruning_problems(flat, bool(trial))
+  if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
+    problems.append(
+      "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "
+      "the directory of a search, a JSON or text file, or the text itself"
+    )
+  return problems
+
+
+# What fields of a task do not go together. What of them does not go with an
+# algorithm is told by that (`Method.problems`).
+
+
+def search_problems(flat: Fields, method: Any) -> list[str]:
+  """All conflicts of a configuration of task "search"."""
+  return (
+    _space_problems(flat, method)
+    + _sharing_problems(flat, method)
+    + _level_problems(flat, method)
+    + method.problems(flat)
+  )
+
+
+def _space_problems(flat: Fields, method: Any) -> list[str]:
+  """What of the space does not go with the rest."""
+  problems = []
+  space, name = flat["space.name"], flat["algo.name"]
+  width, parts = flat["space.width"], flat["space.partial"]
+  bench, cells = space == "nas_bench_201", method.depths(flat)
+  if not bench and cells and 0 < cells[0] < 3:
+    problems.append(f"space.cells: a search needs 3 or more, got {cells[0]}")
+  if parts > 0 and width % parts:
+    problems.append(
+      f"space.partial: must divide space.width ({width}), got {parts}"
+    )
+  edges = flat["space.edges"]
+  if edges != "all" and bench:
+    problems.append(f"space.edges: nas_bench_201 has all edges, got {edges!r}")
+  if edges == "searched" and not method.searches_edges:
+    able = [n for n in schema.names() if schema.method(n).searches_edges]
+    problems.append(
+      f"space.edges: searched goes with algo.name {' and '.join(able)}, not "
+      f"with {name}"
+    )
+  if flat["space.nodes"] < 2 and edges == "searched":
+    problems.append("space.nodes: searched edges need 2 or more, got 1")
+  if bench and (flat["space.fixed_reduction"] or not flat["space.shared"]):
+    problems.append(
+      "space: nas_bench_201 is one shared cell; leave space.shared true and "
+      "space.fixed_reduction false"
+    )
+  if flat["space.fixed_reduction"] and not flat["space.shared"]:
+    problems.append(
+      "space.fixed_reduction: needs space.shared, a genotype of its own for "
+      "every cell has no fixed ones"
+    )
+  if flat["space.table"] and not bench:
+    problems.append(
+      f"space.table: has the cells of nas_bench_201, not of {space}"
+    )
+  if bench and flat["train.auxiliary"]:
+    problems.append("train.auxiliary: nas_bench_201 has no auxiliary head")
+  return problems
+
+
+def _sharing_problems(flat: Fields, method: Any) -> list[str]:
+  """What is wrong with engines, transit cells and shared features."""
+  found = []
+  sharing, engines = flat["space.sharing"], flat["space.engines"]
+  if (sharing or engines != "all") and not method.transit:
+    able = [name for name in schema.names() if schema.method(name).transit]
+    found.append(
+      f"space.sharing, space.engines: go with algo.name {' and '.join(able)}, "
+      f"not with {flat['algo.name']}"
+    )
+  ratio, width = flat["space.bottleneck"], flat["space.width"]
+  if ratio > 1 and not sharing:
+    found.append("space.bottleneck: goes with space.sharing; set it, or 1")
+  if ratio > 0 and width % ratio:
+    found.append(
+      f"space.bottleneck: must divide space.width ({width}), got {ratio}"
+    )
+  if sharing and flat["train.drop_path"]:
+    found.append(
+      "train.drop_path: not with space.sharing, whose features belong to no "
+      "single path; set it to 0"
+    )
+  return found
+
+
+def _level_problems(flat: Fields, method: Any) -> list[str]:
+  """What is wrong with the images on which the architecture is learnt."""
+  found, together = [], flat["algo.one_level"]
+  if flat["data.share"] == 1 and not (method.one_level or together):
+    able = [name for name in schema.names() if schema.method(name).one_level]
+    found.append(
+      "data.share: 1 leaves nothing to learn the architecture on; only "
+      f"{', '.join(able)} and algo.one_level learn it on the training images"
+    )
+  rule = flat["algo.hypergrad"]
+  if together and not (method.learns and rule == "first_order"):
+    found.append(
+      "algo.one_level: alpha is learnt by the gradient on the weights' batch, "
+      "so with algo.hypergrad first_order and an algorithm that learns it, got "
+      f"{rule} and {flat['algo.name']}"
+    )
+  return found
+
+
+def random_pruning_problems(flat: Fields, trained: bool) -> list[str]:
+  """All conflicts of a configuration of task "random_pruning".
+
+  Args:
+    flat: the configuration.
+    trained: whether the networks that are drawn are trained.
+  """
+  found = []
+  if flat["space.name"] in _WITH_NONE:
+    found.append(
+      "space.name: operators without none are pruned; expected s2, s1_7 or "
+      f"s1_12, got {flat['space.name']}"
+    )
+  own = not flat["space.shared"] and flat["space.edges"] == "all"
+  if flat["space.cells"] < 3 or not own:
+    found.append(
+      "space: expected 3 cells or more that are each their own (space.shared "
+      "false) and have all edges"
+    )
+  if trained and flat["data.share"] == 1:
+    found.append(
+      "data.share: 1 leaves no images to choose the best network by; set it "
+      "below 1, or gold.trial to '0 epochs'"
+    )
+  return found
