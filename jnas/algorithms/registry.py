@@ -30,14 +30,18 @@ METHODS: dict[str, Method] = {
 }
 
 
+_own: dict[str, Method] = {}  # of programs that use the package
+
+
 def find(name: str) -> Method:
   """The method of a name, or of an import path such as mine:fair_darts.
 
   Raises:
     ValueError: there is none; the message says what there is.
   """
-  if name in METHODS:
-    return METHODS[name]
+  known = METHODS | _own
+  if name in known:
+    return known[name]
   module, colon, attribute = name.partition(":")
   if not colon:
     raise ValueError(
@@ -65,5 +69,5 @@ def register(found: Any, name: str = "") -> str:
   own = method(found)
   place = f"{getattr(found, '__module__', 'own')}"
   name = name or f"{place}:{getattr(found, '__qualname__', own.title)}"
-  METHODS[name] = own
+  _own[name] = own
   return name
