@@ -110,7 +110,8 @@ def _operators(cell: Cell, params: Tree) -> dict[str, np.ndarray]:
   order = sorted(range(len(cell.edges)), key=lambda e: cell.edges[e])
   for column, op in enumerate(cell.ops):
     edges = [e for e in order if op in cell.kept[e]]
-    halves = np.asarray(params.get(f"{op}_halves", ()))
+    own = params.get(op, {})
+    halves = np.asarray(own.get("halves", ()))
     # Only the edges from the two inputs have them, and these are the first.
     for edge, (even, odd) in zip(edges, halves, strict=False):
       place = f"edges.{edge}.ops.{column}"
@@ -118,10 +119,10 @@ def _operators(cell: Cell, params: Tree) -> dict[str, np.ndarray]:
       named[f"{place}.odd.weight"] = _point(odd)
     # A repeat is four modules: ReLU, depthwise, pointwise, normalisation.
     for repeat in (1, 2):
-      if f"{op}_dw{repeat}" not in params:
+      if f"depthwise{repeat}" not in own:
         continue
-      depthwise = np.asarray(params[f"{op}_dw{repeat}"])
-      pointwise = np.asarray(params[f"{op}_pw{repeat}"])
+      depthwise = np.asarray(own[f"depthwise{repeat}"])
+      pointwise = np.asarray(own[f"pointwise{repeat}"])
       first = 4 * repeat - 3
       for edge, window, point in zip(edges, depthwise, pointwise, strict=True):
         place = f"edges.{edge}.ops.{column}"

@@ -56,7 +56,7 @@ def _bodies(eqn: Any) -> list[Any]:
 
 
 def _one(eqn: Any) -> Operations:
-  # A derivative in both arguments is two products (`spaces/trilinear.py`).
+  # A derivative in both arguments is two products (`ops/cpu/trilinear.py`).
   name, along, _ = eqn.primitive.name.partition("_along")
   ins = [v.aval for v in eqn.invars if hasattr(v.aval, "shape")]
   outs = [v.aval for v in eqn.outvars]

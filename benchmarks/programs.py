@@ -7,6 +7,7 @@ number n that comes in, the seconds of n steps.
 """
 
 from collections.abc import Callable
+import functools
 import json
 import os
 import resource
@@ -30,8 +31,10 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   from jax.sharding import PartitionSpec
 
   from benchmarks import operations
+  from jnas import hypergrad
   from jnas.algorithms import base, darts
   from jnas.data.device import Split
+  from jnas.ops import backend as backend_lib
   from jnas.runtime import keys, parallel
   from jnas.spaces import arch as arch_lib
   from jnas.spaces import cnn
@@ -48,19 +51,20 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   )
   if variant["independent"]:
     spec = independent(spec)
-  loop = jax.default_backend() == "cpu"
+  mesh = parallel.mesh(jax.devices()[:1])
+  backend = backend_lib.of(parallel.platform(mesh))
   bfloat16 = variant["dtype"] == "bfloat16"
   network = cnn.Network(
     spec,
     dtype="bfloat16" if bfloat16 else None,
     remat=variant["remat"],
-    loop=loop,
+    loop=backend.loops,
+    backend=backend,
   )
   objective = losses.classification(network)
   schedule = optim.cosine(0.025, 0.001, epochs=50, steps_per_epoch=390)
   sgd = optim.sgd(schedule, momentum=0.9, decay=3e-4, clip=5.0)
   adam = optim.adam(3e-4, b1=0.5, b2=0.999, decay=1e-3)
-  mesh = parallel.mesh(jax.devices()[:1])
 
   def draw(split, name, step):
     del name, step
@@ -73,10 +77,14 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   estimate = base.estimator(
     "first_order" if kind == "gradient" else name,
     form="exact" if exact else "finite_difference",
+    products=functools.partial(
+      hypergrad.looped_products,
+      only_where=backend.kernel_gradients_only_where,
+    ),
   )
   algorithm = darts.darts(spec, estimate)
   virtual = steps.momentum_virtual(schedule, momentum=0.9, decay=3e-4)
-  if variant["part"] == "step" and kind == "first_order" and loop:
+  if variant["part"] == "step" and kind == "first_order" and backend.loops:
     step = steps.first_order_step(
       algorithm, objective, sgd, adam, draw, seed=0, mean=parallel.mean
     )
@@ -226,7 +234,7 @@ def build_ceilings(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   """
   import jax
 
-  accelerator = jax.default_backend() != "cpu"
+  accelerator = jax.devices()[0].platform != "cpu"
   side, words = (8192, 2**30) if accelerator else (2048, 2**26)
   a = jax.random.normal(jax.random.key(0), (side, side)).astype(
     variant["dtype"]

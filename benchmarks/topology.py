@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.algorithms import base, entrannas, goldnas
+from jnas.ops import backend as backend_lib
 from jnas.runtime import parallel
 from jnas.spaces import cnn, cost
 from jnas.spaces import spec as spec_lib
@@ -153,8 +154,10 @@ def operators(args: argparse.Namespace) -> dict[str, Variant]:
 
 def compiled(variant: Variant, batch: int) -> tuple[Any, tuple[Any, ...]]:
   """A function (params, edge weights) -> gradients, and its arguments."""
+  platform = jax.devices()[0].platform
+  backend = backend_lib.of(platform)
   network = cnn.Network(
-    variant.spec, loop=jax.default_backend() == "cpu", **variant.options
+    variant.spec, loop=backend.loops, backend=backend, **variant.options
   )
   objective = losses.classification(network)
   variables = variant.variables or fresh(variant.spec, variant.weights)
@@ -172,7 +175,7 @@ def compiled(variant: Variant, batch: int) -> tuple[Any, tuple[Any, ...]]:
     return jax.grad(loss, (0, 1))(params, learnt)
 
   given = variables["params"], learnt, variables["batch_stats"], fixed
-  options = parallel.compiler_options(jax.default_backend())
+  options = parallel.compiler_options(platform)
   program = jax.jit(gradient, compiler_options=options)
   return program.lower(*given).compile(), given
 

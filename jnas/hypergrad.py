@@ -25,6 +25,7 @@ the whole batch exactly and not a mean of products of parts.
 """
 
 from collections.abc import Callable
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -32,7 +33,6 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from jnas import wanted
 from jnas.solve import add_scaled, norm
 
 Array = jax.Array
@@ -40,6 +40,8 @@ Tree = Any
 Loss = Callable[[Tree, Tree], Array]
 Mean = Callable[[Tree], Tree]
 Solve = Callable[[Callable[[Tree], Tree], Tree], Tree]
+# (train, w, alpha, v, mean) -> A H v, like alpha.
+Products = Callable[[Loss, Tree, Tree, Tree, Mean], Tree]
 
 
 class Hypergradient(NamedTuple):
@@ -88,6 +90,52 @@ def mixed_product(
   return mean(jax.jvp(gradient, (w,), (u,))[1])
 
 
+def two_products(
+  train: Loss, w: Tree, alpha: Tree, v: Tree, mean: Mean = identity
+) -> Tree:
+  """A H v, like alpha: one product after the other, each a program part."""
+  u = hessian_product(train, w, alpha, v, mean)
+  return mixed_product(train, w, alpha, u, mean)
+
+
+def looped_products(
+  train: Loss,
+  w: Tree,
+  alpha: Tree,
+  v: Tree,
+  mean: Mean = identity,
+  *,
+  only_where: Callable[
+    [Array], contextlib.AbstractContextManager
+  ] = contextlib.nullcontext,
+) -> Tree:
+  """A H v, like alpha: both products are rounds of one loop, compiled once.
+
+  A round is the derivative of the whole gradient of L_train: along v its part
+  by w is H v, and along H v its part by alpha is A H v. What the second round
+  would spend on its part by w is not needed.
+
+  Args:
+    train: L_train(w, alpha).
+    w: weights.
+    alpha: architecture parameters.
+    v: like w; the same on every replica.
+    mean: average over replicas.
+    only_where: flag -> a context. What is traced inside may compute gradients
+      by w only where the flag is true, if that saves something.
+  """
+
+  def round_(u: Tree, whole: Array) -> tuple[Tree, Tree]:
+    def gradient(w):
+      return jax.grad(train, (0, 1))(w, alpha)
+
+    with only_where(whole):
+      return mean(jax.jvp(gradient, (w,), (u,))[1])
+
+  _, mixed = lax.scan(round_, v, jnp.asarray([True, False]))
+  return jax.tree.map(lambda x: x[1], mixed)
+
+
 def weights_gradient(
   loss: Loss, w: Tree, alpha: Tree, mean: Mean = identity
 ) -> Tree:
@@ -132,14 +180,9 @@ def amended(
   *,
   eta: float | Array,
   mean: Mean = identity,
-  unroll: bool = False,
+  products: Products = two_products,
 ) -> Hypergradient:
   """g1 - eta A H v: Amended DARTS, equation 5, exactly.
-
-  One gradient of L_valid, and two derivatives of the gradient of L_train: the
-  first along v, whose part by w is H v, the second along H v, whose part by
-  alpha is A H v. They are two rounds of one loop, so only one is compiled; what
-  the second would spend on its part by w is left out (`jnas.wanted`).
 
   Args:
     train: L_train(w, alpha).
@@ -148,27 +191,11 @@ def amended(
     alpha: architecture parameters.
     eta: the amending coefficient; 0.1 in the paper.
     mean: average over replicas.
-    unroll: whether the two products are written out, each with the part that
-      is needed: more to compile, and right for losses that XLA computes slowly
-      in a loop.
+    products: how A H v is computed.
   """
   loss, v, first = _valid(valid, w, alpha, mean)
-  if unroll:
-    u = hessian_product(train, w, alpha, v, mean)
-    mixed = mixed_product(train, w, alpha, u, mean)
-    return _total(loss, first, jax.tree.map(lambda x: -eta * x, mixed))
-
-  def products(u: Tree, whole: Array) -> tuple[Tree, Tree]:
-    """H u, without the gradients of kernels where not `whole`, and A u."""
-
-    def gradient(w):
-      return jax.grad(train, (0, 1))(w, alpha)
-
-    with wanted.within(whole):
-      return mean(jax.jvp(gradient, (w,), (u,))[1])
-
-  _, mixed = lax.scan(products, v, jnp.asarray([True, False]))
-  return _total(loss, first, jax.tree.map(lambda x: -eta * x[1], mixed))
+  mixed = products(train, w, alpha, v, mean)
+  return _total(loss, first, jax.tree.map(lambda x: -eta * x, mixed))
 
 
 def _after_step(

@@ -1,65 +1,15 @@
 """Cells one edge at a time, as the papers' code computes them.
 
-What the package groups, stacks and merges is here written out: a grouped and a
-1 x 1 convolution for a separable one, a normalisation of its own after each
-operator, one operator after the other. Parameters are taken out of the
-package's trees, so that both compute the same function.
+What the package groups, stacks and merges is here written out, of the plain
+definitions (`jnas.ops.plain`): one operator after the other, a normalisation of
+its own after each. Parameters are taken out of the package's trees, so that
+both compute the same function.
 """
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-SIZES = {
-  "sep_conv_3x3": 3,
-  "sep_conv_5x5": 5,
-  "sep_conv_7x7": 7,
-  "dil_conv_3x3": 3,
-  "dil_conv_5x5": 5,
-}
-FACTORIZED = {"conv_3x1_1x3": 3, "conv_7x1_1x7": 7}
-POOLS = ("max_pool_3x3", "avg_pool_3x3")
-
-
-def convolution(x, kernel, stride, pad, dilation=1, groups=1):
-  both = stride if isinstance(stride, tuple) else (stride, stride)
-  pads = pad if isinstance(pad, tuple) else (pad, pad)
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    both,
-    [(p, p) for p in pads],
-    rhs_dilation=(dilation, dilation),
-    dimension_numbers=LAYOUT,
-    feature_group_count=groups,
-  )
-
-
-def point(x, kernel):
-  """A 1 x 1 convolution, kernel [C, D]."""
-  return jnp.einsum("nhwc,cd->nhwd", x, kernel)
-
-
-def separable(x, depthwise, pointwise, stride, dilation):
-  """Depthwise [k, k, C] in C groups, then pointwise [D, C]."""
-  size, channels = depthwise.shape[0], depthwise.shape[-1]
-  pad = dilation * (size - 1) // 2
-  x = convolution(
-    x, depthwise[:, :, None], stride, pad, dilation, groups=channels
-  )
-  return point(x, pointwise.T)
-
-
-def factorized_reduction(x, even, odd):
-  """Two 1 x 1 convolutions [D, C] of stride two, the second shifted by one."""
-  h, w = x.shape[1:3]
-  x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)))
-  halves = (
-    convolution(x, even.T[None, None], 2, 0),
-    convolution(x[:, 1:, 1:], odd.T[None, None], 2, 0),
-  )
-  return jnp.concatenate(halves, -1)
+from jnas.ops import plain, table
 
 
 def batch_norm(x, scale=None, bias=None, running=None, seen=None):
@@ -75,71 +25,33 @@ def batch_norm(x, scale=None, bias=None, running=None, seen=None):
       seen += [mean, variance * n / (n - 1)]
   else:
     mean, variance = running
-  x = x - mean[None, None, None]
-  x = x / jnp.sqrt(variance + 1e-5)[None, None, None]
-  if scale is not None:
-    x = x * scale[None, None, None] + bias[None, None, None]
-  return x
-
-
-def pool(name, x, stride):
-  pads = ((0, 0), (1, 1), (1, 1), (0, 0))
-  window = (1, 3, 3, 1), (1, stride, stride, 1), pads
-  if name == "max_pool_3x3":
-    return lax.reduce_window(x, -jnp.inf, lax.max, *window)
-  total = lax.reduce_window(x, 0.0, lax.add, *window)
-  return total / lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, *window)
+  return plain.batch_norm(x, (mean, variance), scale, bias)
 
 
 def operator(
-  op, x, leaves, position, stride, pool_norm, *, train=True, seen=None
+  op, x, arrays, position, stride, pool_norm, *, train=True, seen=None
 ):
   """One operator on one edge, with arrays out of those of all its edges.
 
   `position` is that of this edge among those which keep the operator. With
-  `seen` a dict, the moments are recorded there under their names.
+  `seen` a dict, the moments are recorded there, by operator and name.
   """
+  row = table.get(op)
+  own = {n: a[position] for n, a in arrays.get(op, {}).items()}
 
-  def norm(y, repeat, scaled):
-    names = [f"{op}_{kind}{repeat}" for kind in ("scale", "bias")]
-    moments = [f"{op}_{kind}{repeat}" for kind in ("mean", "var")]
-    affine = [
-      leaves[n][position] if scaled and n in leaves else None for n in names
-    ]
-    running = None if train else [leaves[n][position] for n in moments]
+  def norm(y, i):
+    if row.pool and not pool_norm:
+      return y
+    affine = [own.get(f"{kind}{i}") for kind in ("scale", "bias")]
+    moments = [f"{kind}{i}" for kind in ("mean", "var")]
     now = []
+    running = None if train else [own[n] for n in moments]
     y = batch_norm(y, *affine, running, now)
     if train and seen is not None:
-      seen.update(zip(moments, now, strict=True))
+      seen.setdefault(op, {}).update(zip(moments, now, strict=True))
     return y
 
-  if op in POOLS:
-    y = pool(op, x, stride)
-    return norm(y, 1, False) if pool_norm else y
-  if op == "skip_connect" and stride == 1:
-    return x
-  x = jax.nn.relu(x)
-  if op == "skip_connect":
-    halves = leaves["skip_connect_halves"][position]
-    return norm(factorized_reduction(x, *halves), 1, True)
-  if op in FACTORIZED:
-    pad = (FACTORIZED[op] - 1) // 2
-    x = convolution(x, leaves[f"{op}_row"][position], (1, stride), (0, pad))
-    x = convolution(
-      x, leaves[f"{op}_column"][position], (stride, 1), (pad, 0)
-    )
-    return norm(x, 1, True)
-  repeats = 2 if op.startswith("sep") else 1
-  for repeat in range(1, repeats + 1):
-    x = separable(
-      jax.nn.relu(x),
-      leaves[f"{op}_dw{repeat}"][position],
-      leaves[f"{op}_pw{repeat}"][position],
-      stride if repeat == 1 else 1,
-      2 if op.startswith("dil") else 1,
-    )
-    x = norm(x, repeat, True)
-  return x
+  return row.define(x, own, norm, stride)
 
 
 def place(cell, op, edge):
@@ -151,9 +63,9 @@ def place(cell, op, edge):
 def preprocess(x, params, halve):
   x, kernel = jax.nn.relu(x), params["kernel"]
   if halve:
-    x = factorized_reduction(x, kernel[0], kernel[1])
+    x = plain.factorized_reduction(x, kernel)
   else:
-    x = point(x, kernel.T)
+    x = plain.pointwise(x, kernel)
   return batch_norm(x, *_affine(params.get("norm")))
 
 
@@ -204,14 +116,14 @@ def fixed_reduction(params, s0, s1, drop, halve_first):
   branches = []
   for i, x in enumerate(inputs):
     x = jax.nn.relu(x)
-    x = convolution(x, params[f"conv{i}_row"], (1, 2), (0, 1), groups=8)
-    x = convolution(x, params[f"conv{i}_column"], (2, 1), (1, 0), groups=8)
+    x = plain.convolution(x, params[f"conv{i}_row"], (1, 2), groups=8)
+    x = plain.convolution(x, params[f"conv{i}_column"], (2, 1), groups=8)
     x = jax.nn.relu(batch_norm(x, *_affine(params.get(f"conv{i}_norm0"))))
-    x = point(x, params[f"conv{i}_point"][0, 0])
+    x = plain.convolution(x, params[f"conv{i}_point"])
     branches.append(batch_norm(x, *_affine(params.get(f"conv{i}_norm1"))))
   for i, x in enumerate(inputs):
     x = batch_norm(
-      pool("max_pool_3x3", x, 2), *_affine(params.get(f"pool{i}"))
+      plain.max_pool(x, 2), *_affine(params.get(f"pool{i}"))
     )
     branches.append(x)
   if drop is not None:

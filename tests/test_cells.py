@@ -20,7 +20,7 @@ import plain_cells
 import pytest
 
 from jnas.genotype import ZOO
-from jnas.spaces import ops
+from jnas.ops import plain, table
 from jnas.spaces.blocks import FixedReduction, ungroup
 from jnas.spaces.norm import BatchNorm
 from jnas.spaces.spec import S1, S3
@@ -137,7 +137,7 @@ def test_initial_weights_have_the_bounds_of_the_published_code(monkeypatch):
 
     return init
 
-  monkeypatch.setattr(ops, "fan_in_uniform", spy)
+  monkeypatch.setattr(table, "fan_in_uniform", spy)
   names = ("sep_conv_5x5", "skip_connect", "conv_7x1_1x7")
   cell = full(names, 2)
   module = build(cell, reduction=True, halve_first=True)
@@ -230,8 +230,8 @@ def test_an_ungrouped_kernel_convolves_as_the_grouped_one(groups, x64):
   def both(x):
     dense = ungroup(kernel, groups)
     return (
-      plain_cells.convolution(x, dense, 1, (0, 1)),
-      plain_cells.convolution(x, kernel, 1, (0, 1), groups=groups),
+      plain.convolution(x, dense),
+      plain.convolution(x, kernel, groups=groups),
     )
 
   np.testing.assert_allclose(*both(x), rtol=1e-12, atol=1e-12)

@@ -10,6 +10,7 @@ import plain_cells
 import pytest
 
 from jnas.genotype import Genotype
+from jnas.ops import plain
 from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.norm import BatchNorm
@@ -61,7 +62,7 @@ def plain_network(spec, params, x, weights=None, drop=None):
   """Training-mode logits and features of the auxiliary layer."""
   norm = params["stem_norm"]
   s1 = plain_cells.batch_norm(
-    plain_cells.convolution(x, params["stem"], 1, 1),
+    plain.convolution(x, params["stem"]),
     norm["scale"],
     norm["bias"],
   )
@@ -87,9 +88,9 @@ def plain_network(spec, params, x, weights=None, drop=None):
 def plain_head(params, x):
   """Of an image below 8 x 8, so without its pool."""
   norm0, norm1 = params["norm0"], params["norm1"]
-  x = plain_cells.point(jax.nn.relu(x), params["point"][0, 0])
+  x = plain.convolution(jax.nn.relu(x), params["point"])
   x = plain_cells.batch_norm(x, norm0["scale"], norm0["bias"])
-  x = plain_cells.convolution(jax.nn.relu(x), params["square"], 1, 0)
+  x = plain.convolution(jax.nn.relu(x), params["square"])
   x = plain_cells.batch_norm(x, norm1["scale"], norm1["bias"])
   return linear(params["classifier"], jax.nn.relu(x).mean((1, 2)))
 
@@ -166,7 +167,7 @@ def test_running_statistics_move_by_a_tenth_and_serve_evaluation():
   (trained, head), after = run(variables, x, train=True)
   assert trained.shape == head.shape == (4, 5)
   stem = np.asarray(
-    plain_cells.convolution(x, variables["params"]["stem"], 1, 1)
+    plain.convolution(x, variables["params"]["stem"])
   )
   before, moved = (
     tree["batch_stats"]["stem_norm"] for tree in (variables, after)

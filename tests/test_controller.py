@@ -361,9 +361,10 @@ def test_a_space_of_twenty_independent_cells_gives_a_genotype_of_twenty():
   assert logits.shape == (2, 10)
   # Seven sep convs of edges without a stride, twice dw and pw, and two norms.
   first = variables["params"]["cell0"]
-  assert first["sep_conv_3x3_dw1"].shape == (7, 3, 3, 4)
-  assert "skip_connect_halves" not in first
-  assert variables["params"]["cell13"]["sep_conv_3x3_pw2"].shape[0] == 7
+  assert first["sep_conv_3x3"]["depthwise1"].shape == (7, 3, 3, 4)
+  assert "skip_connect" not in first
+  last = variables["params"]["cell13"]["sep_conv_3x3"]
+  assert last["pointwise2"].shape[0] == 7
   with pytest.raises(ValueError, match="a stack of 20 cells.*with 8; set"):
     discrete.derived(genotype, cells=8, width=4, classes=10)
 

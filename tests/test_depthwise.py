@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas.spaces import depthwise as lib
-from jnas.spaces.depthwise import depthwise
+from jnas.ops.cpu import depthwise as lib
+from jnas.ops.cpu.depthwise import depthwise
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -125,7 +125,7 @@ def test_views_see_what_a_window_reads():
   x = jnp.arange(1.0, 13).reshape(1, 1, 3, 4, 1)
   padded = lib.padded(x, 1, (3, 4), fill=-1)
   seen = [
-    v[0, 0, :, :, 0] for v in lib.views(padded, 3, (2, 2), 2, margin=1)
+    v[0, 0, :, :, 0] for v in lib.views(padded, 3, (2, 2), 2, halo=1)
   ]
   assert len(seen) == 9
   np.testing.assert_array_equal(seen[0], [[-1, -1], [-1, 6]])
@@ -134,20 +134,20 @@ def test_views_see_what_a_window_reads():
   np.testing.assert_array_equal(seen[8], [[6, 8], [-1, -1]])
   # Dilated, the last one reads two pixels on.
   padded = lib.padded(x, 2, (3, 4))
-  seen = lib.views(padded, 3, (3, 4), 1, 2, margin=2)[8][0, 0, :, :, 0]
+  seen = lib.views(padded, 3, (3, 4), 1, 2, halo=2)[8][0, 0, :, :, 0]
   np.testing.assert_array_equal(seen, [[11, 12, 0, 0], [0] * 4, [0] * 4])
 
 
-def test_convolutions_with_one_margin_pad_what_they_read_once(x64):
+def test_convolutions_with_one_halo_pad_what_they_read_once(x64):
   x = normal(1, 2, 6, 5, 3)
   kernels = [normal(2, size, size, 3, seed=size) for size in (3, 5)]
 
-  def several(x, margin):
-    return [depthwise(x, kernel, margin=margin) for kernel in kernels]
+  def several(x, halo):
+    return [depthwise(x, kernel, halo=halo) for kernel in kernels]
 
   compiled = {
-    margin: jax.jit(several, static_argnums=1).lower(x, margin).compile()
-    for margin in (0, 4)
+    halo: jax.jit(several, static_argnums=1).lower(x, halo).compile()
+    for halo in (0, 4)
   }
   pads = {m: found.as_text().count(" pad(") for m, found in compiled.items()}
   assert pads == {0: 2, 4: 1}

@@ -249,7 +249,7 @@ def state_of(spec, logits):
     for i, layer in enumerate(spec.layers):
       kept = spec.cell(layer.cell).kept
       rows = sum(SEP in own for own in kept)
-      cells[f"cell{i}"] = {f"{SEP}_pw1": rng.normal(size=(rows, 2))}
+      cells[f"cell{i}"] = {SEP: {"pointwise1": rng.normal(size=(rows, 2))}}
     return cells | {"stem": {"kernel": rng.normal(size=3)}}
 
   return State(
@@ -286,8 +286,9 @@ def test_what_is_carried_over_is_masked_or_left_out(rebuild):
     np.testing.assert_array_equal(after["stem"]["kernel"],
                                   before["stem"]["kernel"])
     for i, rows in enumerate(([1], [1], [0, 1]) if not rebuild else [...] * 3):
-      was = before[f"cell{i}"][f"{SEP}_pw1"]
-      np.testing.assert_array_equal(after[f"cell{i}"][f"{SEP}_pw1"], was[rows])
+      was = before[f"cell{i}"][SEP]["pointwise1"]
+      left = after[f"cell{i}"][SEP]["pointwise1"]
+      np.testing.assert_array_equal(left, was[rows])
 
 
 # The Pareto set.

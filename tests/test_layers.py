@@ -18,8 +18,8 @@ MATHEMATICS = {
   "genotype",
   "relax",
   "solve",
-  "wanted",
   "hypergrad",
+  "ops",
   "spaces",
   "algorithms",
 }
@@ -29,9 +29,9 @@ LAYERS = {
   "config": set(),
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
-  "wanted": set(),  # what hypergrad tells spaces it can do without
-  "hypergrad": {"solve", "wanted"},
-  "spaces": {"genotype", "wanted"},
+  "hypergrad": {"solve"},
+  "ops": {"genotype"},
+  "spaces": {"genotype", "ops"},
   "data": set(),
   "runtime": set(),
   "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},
@@ -127,8 +127,38 @@ def cycle(edges: dict[str, set[str]]) -> list[str]:
   return next((found for name in sorted(edges) if (found := visit(name))), [])
 
 
+def forms(edges: dict[str, set[str]]) -> list[str]:
+  """Imports of a form of operators from outside it, but by the backend."""
+  rooms = "jnas.ops.cpu", "jnas.ops.accelerator"
+  return [
+    f"{name} imports {target}"
+    for name, targets in edges.items()
+    for target in targets
+    for room in rooms
+    if f"{target}.".startswith(f"{room}.")
+    and name != "jnas.ops.backend"
+    and not name.startswith(room)
+  ]
+
+
 def test_layers():
   assert not violations(graph(PACKAGE))
+
+
+def test_only_the_backend_imports_its_forms():
+  edges = graph(PACKAGE)
+  assert not forms(edges)
+  wrong = {"jnas.spaces.cnn": {"jnas.ops.cpu.pools", "jnas.ops.plain"}}
+  assert forms(edges | wrong) == ["jnas.spaces.cnn imports jnas.ops.cpu.pools"]
+  assert forms({"jnas.ops.table": {"jnas.ops.cpu"}})
+
+
+def test_what_only_cpu_needs_and_what_asks_for_the_platform():
+  for path in PACKAGE.rglob("*.py"):
+    text = path.read_text(encoding="utf-8")
+    inside = path.is_relative_to(PACKAGE / "ops" / "cpu")
+    assert "jax.interpreters" not in text or inside, path
+    assert "default_backend" not in text, path
 
 
 def test_no_import_cycle():

@@ -9,8 +9,8 @@ import numpy as np
 import plain_cells
 import pytest
 
-from jnas.spaces import mixed, ops
-from jnas.spaces.mixed import Fan
+from jnas.ops import backend, table
+from jnas.spaces.mixed import MixedOps
 from jnas.spaces.spec import S1, S3
 
 DEEP = ("conv_7x1_1x7", "sep_conv_7x7", "skip_connect", "conv_3x1_1x3")
@@ -22,37 +22,41 @@ def normal(*shape, seed=0):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def fan(names, kept, *, stride=1, train=True):
-  return Fan(names, kept, stride, train)
+def build(names, kept, *, stride=1, train=True, backend=backend.CPU):
+  return MixedOps(names, kept, stride, train, backend=backend)
 
 
 def shapes(module, *, affine=False, pool_norm=True, channels=4):
-  """For each array its shape, and whether it is learnt."""
-  found = {}
+  """For each operator what it learns, and its moments, by name: shapes."""
+  found = {}, {}
   for op in module.names:
     if edges := len(module.where(op)):
-      for name, leaf in mixed.leaves(
+      each = table.arrays(
         op, channels, module.stride, affine=affine, pool_norm=pool_norm
-      ).items():
-        found[name] = (edges, *leaf.shape), leaf.learnt
+      )
+      for tree, own in zip(found, each, strict=True):
+        if own:
+          tree[op] = {n: (edges, *leaf.shape) for n, leaf in own.items()}
   return found
 
 
 def drawn(module, **options):
   """What the operators keep, from a generator; variances above zero."""
   rng, found = np.random.default_rng(5), {}
-  for name, (shape, _) in shapes(module, **options).items():
-    value = rng.normal(size=shape)
-    if "_var" in name:
-      value = np.abs(value) + 0.1
-    if name.startswith(POOLS):
-      # What edges share has the same moments on each.
-      value[:] = value[:1]
-    found[name] = jnp.asarray(value)
+  for tree in shapes(module, **options):
+    for op, own in tree.items():
+      for name, shape in own.items():
+        value = rng.normal(size=shape)
+        if name.startswith("var"):
+          value = np.abs(value) + 0.1
+        if op in POOLS:
+          # What edges share has the same moments on each.
+          value[:] = value[:1]
+        found.setdefault(op, {})[name] = jnp.asarray(value)
   return found
 
 
-def apart(module, leaves, x, weights, drop):
+def apart(module, arrays, x, weights, drop):
   """Edge by edge, and the moments of the last batch alone."""
   outputs, moments = [], {}
   for t, kept in enumerate(module.kept):
@@ -62,15 +66,15 @@ def apart(module, leaves, x, weights, drop):
       z = plain_cells.operator(
         op,
         x,
-        leaves,
+        arrays,
         module.where(op).index(t),
         module.stride,
-        f"{op}_mean1" in leaves,
+        "mean1" in arrays.get(op, {}),
         train=module.train,
         seen=seen,
       )
-      for name, value in seen.items():
-        moments.setdefault(name, []).append(value)
+      for name, value in seen.get(op, {}).items():
+        moments.setdefault(op, {}).setdefault(name, []).append(value)
       o = module.names.index(op)
       if weights is not None:
         z = weights[t, o] * z
@@ -78,35 +82,37 @@ def apart(module, leaves, x, weights, drop):
         z = drop[:, t, o][:, None, None, None] * z
       y = y + z
     outputs.append(y)
-  return outputs, {name: jnp.stack(values) for name, values in moments.items()}
+  return outputs, {
+    op: {name: jnp.stack(values) for name, values in own.items()}
+    for op, own in moments.items()
+  }
 
 
 def check(module, *, weighted, dropped, **options):
   t, o = len(module.kept), len(module.names)
   weights = normal(t, o, seed=1) if weighted else None
   drop = normal(2, t, o, seed=2) if dropped else None
-  leaves = drawn(module, **options)
+  arrays = drawn(module, **options)
 
   @jax.jit
-  def both(leaves, x):
+  def both(arrays, x):
     return [
-      module(x, leaves, weights, drop),
-      apart(module, leaves, x, weights, drop),
+      module(x, arrays, weights, drop),
+      apart(module, arrays, x, weights, drop),
     ]
 
-  (got, running), (expected, now) = both(leaves, normal(2, 6, 5, 4))
+  (got, running), (expected, now) = both(arrays, normal(2, 6, 5, 4))
   assert len(got) == len(expected) == t
   for y, z in zip(got, expected, strict=True):
     assert y.dtype == jnp.float64
     np.testing.assert_allclose(y, z, rtol=1e-10, atol=1e-10)
-  stats = {n for n, (_, learnt) in shapes(module, **options).items()
-           if not learnt}
-  assert set(running) == stats
-  for name, value in running.items():
-    old = leaves[name]
-    wanted = 0.9 * old + 0.1 * now[name] if module.train else old
-    assert value.shape == old.shape
-    np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-10)
+  _, stats = shapes(module, **options)
+  assert jax.tree.map(jnp.shape, running) == stats
+  for op, own in running.items():
+    for name, value in own.items():
+      old = arrays[op][name]
+      after = 0.9 * old + 0.1 * now[op][name] if module.train else old
+      np.testing.assert_allclose(value, after, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("weighted,dropped", [(True, True), (False, False)])
@@ -118,13 +124,13 @@ def test_edges_that_keep_different_operators(stride, weighted, dropped, x64):
     ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3"),
     ("dil_conv_5x5",),
   )
-  module = fan(S1, kept, stride=stride)
+  module = build(S1, kept, stride=stride)
   check(module, weighted=weighted, dropped=dropped, affine=not weighted)
 
 
 @pytest.mark.parametrize("weighted,dropped", [(True, False), (False, True)])
 def test_edges_that_keep_everything(weighted, dropped, x64):
-  module = fan(S1, (EVERY,) * 2, stride=2)
+  module = build(S1, (EVERY,) * 2, stride=2)
   check(module, weighted=weighted, dropped=dropped, pool_norm=not dropped)
 
 
@@ -132,7 +138,7 @@ def test_edges_that_keep_everything(weighted, dropped, x64):
 def test_the_other_operators_of_published_cells(stride, x64):
   # Out of the order of the list of operators, so that columns count.
   kept = (DEEP[:2], DEEP[1:], DEEP[3:])
-  module = fan(DEEP, kept, stride=stride)
+  module = build(DEEP, kept, stride=stride)
   check(module, weighted=True, dropped=False, affine=True)
 
 
@@ -140,46 +146,47 @@ def test_the_other_operators_of_published_cells(stride, x64):
 def test_evaluation_uses_the_running_moments_and_leaves_them(affine, x64):
   kept = (EVERY[:5], ("skip_connect", "conv_3x1_1x3", "dil_conv_3x3"), EVERY)
   names = (*S1, "conv_3x1_1x3")
-  module = fan(names, kept, stride=2 if affine else 1, train=False)
+  module = build(names, kept, stride=2 if affine else 1, train=False)
   check(module, weighted=True, dropped=not affine, affine=affine)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_dense_convolutions_of_accelerators_compute_the_same(
-  stride, monkeypatch, x64
-):
+@pytest.mark.parametrize("form", [backend.PLAIN, backend.ACCELERATOR])
+def test_other_backends_compute_the_same(form, stride, x64):
   # Two edges without an operator keep the stacks different in length.
   kept = (EVERY, ("sep_conv_3x3", "dil_conv_5x5"), ("sep_conv_5x5",))
-  dense = functools.partial(ops.separable, dense=True)
-  monkeypatch.setattr(ops, "separable", dense)
-  check(fan(S1, kept, stride=stride), weighted=True, dropped=False)
+  module = build(S1, kept, stride=stride, backend=form)
+  check(module, weighted=True, dropped=False)
 
 
 def test_one_edge_with_one_operator(x64):
   for op in ("skip_connect", "max_pool_3x3"):
-    module = fan(S3[:1] + (op,), ((op,),))
-    assert not shapes(module, pool_norm=False)
+    module = build(S3[:1] + (op,), ((op,),))
+    assert shapes(module, pool_norm=False) == ({}, {})
     check(module, weighted=True, dropped=True, pool_norm=False)
 
 
 def test_a_dropped_example_leaves_the_others_alone(x64):
   names, kept = ("avg_pool_3x3",), (("avg_pool_3x3",),) * 2
-  module, x = fan(names, kept), normal(2, 4, 4, 4)
+  module, x = build(names, kept), normal(2, 4, 4, 4)
   drop = jnp.asarray([[[0.0], [2.0]], [[1.0], [0.0]]])
-  leaves = drawn(module)
-  run = jax.jit(lambda x, drop: module(x, leaves, None, drop)[0])
+  arrays = drawn(module)
+  run = jax.jit(lambda x, drop: module(x, arrays, None, drop)[0])
   plain, got = run(x, None), run(x, drop)
   for t in range(2):
     expected = plain[t] * drop[:, t, 0][:, None, None, None]
     np.testing.assert_allclose(got[t], expected, rtol=1e-12)
 
 
-def test_derivatives_by_features_leaves_and_weights(x64):
+def test_derivatives_by_features_arrays_and_weights(x64):
   shared = ("max_pool_3x3", "skip_connect", "sep_conv_3x3")
-  module = fan(S1, (shared, (*shared, "avg_pool_3x3", "dil_conv_3x3")))
-  leaves, weights = drawn(module), normal(2, len(S1), seed=1)
-  stats = {n: a for n, a in leaves.items() if "_mean" in n or "_var" in n}
-  learnt = {n: a for n, a in leaves.items() if n not in stats}
+  module = build(S1, (shared, (*shared, "avg_pool_3x3", "dil_conv_3x3")))
+  arrays, weights = drawn(module), normal(2, len(S1), seed=1)
+  names, _ = shapes(module)
+  learnt = {op: {n: arrays[op][n] for n in own} for op, own in names.items()}
+
+  def whole(learnt):
+    return {op: own | learnt.get(op, {}) for op, own in arrays.items()}
   probe = normal(2, 2, 4, 5, 4, seed=3)
 
   def loss(function, *args):
@@ -189,10 +196,10 @@ def test_derivatives_by_features_leaves_and_weights(x64):
     )
 
   def together(x, learnt, weights):
-    return module(x, learnt | stats, weights)
+    return module(x, whole(learnt), weights)
 
   def alone(x, learnt, weights):
-    return apart(module, learnt | stats, x, weights, None)
+    return apart(module, whole(learnt), x, weights, None)
 
   @jax.jit
   def both(*args):
@@ -229,64 +236,27 @@ def test_parameters_of_one_operator(op, stride, counts):
   got = []
   for channels in (16, 36):
     for affine in (False, True):
-      tree = shapes(
-        fan((op,), ((op,),), stride=stride), affine=affine, channels=channels
+      learnt, _ = shapes(
+        build((op,), ((op,),), stride=stride), affine=affine, channels=channels
       )
-      got.append(sum(np.prod(s) for s, learnt in tree.values() if learnt))
+      own = learnt.get(op, {}).values()
+      got.append(sum(np.prod(shape) for shape in own))
   assert tuple(got) == counts
-
-
-def test_initial_weights_have_the_bounds_of_the_published_code(monkeypatch):
-  # PyTorch since 1.0: the fan-in of a depthwise convolution is one window.
-  monkeypatch.setattr(ops, "fan_in_uniform", lambda fan_in: fan_in)
-  seen = {}
-  for op, stride in (
-    ("sep_conv_5x5", 1), ("skip_connect", 2), ("conv_7x1_1x7", 1)
-  ):
-    found = mixed.leaves(op, 4, stride, affine=False, pool_norm=True)
-    seen |= {n: (f.shape, f.init) for n, f in found.items() if f.learnt}
-  assert seen == {
-    "sep_conv_5x5_dw1": ((5, 5, 4), 25),
-    "sep_conv_5x5_pw1": ((4, 4), 4),
-    "sep_conv_5x5_dw2": ((5, 5, 4), 25),
-    "sep_conv_5x5_pw2": ((4, 4), 4),
-    "skip_connect_halves": ((2, 2, 4), 4),
-    "conv_7x1_1x7_row": ((1, 7, 4, 4), 28),
-    "conv_7x1_1x7_column": ((7, 1, 4, 4), 28),
-  }
-
-
-def test_scales_and_moments_begin_as_no_change():
-  found = mixed.leaves("max_pool_3x3", 3, 1, affine=True, pool_norm=True)
-  found |= mixed.leaves("dil_conv_3x3", 3, 1, affine=True, pool_norm=True)
-  start = {
-    name: np.unique(leaf.init(None, (2, *leaf.shape))).tolist()
-    for name, leaf in found.items()
-    if not name.endswith(("dw1", "pw1"))
-  }
-  assert start == {
-    "max_pool_3x3_mean1": [0],
-    "max_pool_3x3_var1": [1],
-    "dil_conv_3x3_mean1": [0],
-    "dil_conv_3x3_var1": [1],
-    "dil_conv_3x3_scale1": [1],
-    "dil_conv_3x3_bias1": [0],
-  }
 
 
 # What the module is for; the program is where it shows.
 
 
-def program(derived=False):
-  module = fan(S1, (EVERY,) * 3)
-  leaves = drawn(module)
+def program(derived=False, backend=backend.CPU):
+  module = build(S1, (EVERY,) * 3, backend=backend)
+  arrays = drawn(module)
   x, weights = jnp.ones((2, 6, 6, 4)), jnp.ones((3, len(S1)))
 
-  def loss(x, leaves, weights):
-    return sum(y.sum() for y in module(x, leaves, weights)[0])
+  def loss(x, arrays, weights):
+    return sum(y.sum() for y in module(x, arrays, weights)[0])
 
   return equations.counted(
-    jax.grad(loss, (0, 1, 2)) if derived else loss, x, leaves, weights
+    jax.grad(loss, (0, 1, 2)) if derived else loss, x, arrays, weights
   )
 
 
@@ -328,9 +298,9 @@ def test_so_are_their_gradients():
   }
 
 
-def test_on_accelerators_first_stages_are_one_convolution(monkeypatch):
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+def test_on_accelerators_first_stages_are_one_convolution():
   # Four first stages, and a second one per edge for two operators.
-  assert equations.of(program(), "conv_general_dilated", "pointwise") == {
+  found = program(backend=backend.ACCELERATOR)
+  assert equations.of(found, "conv_general_dilated", "pointwise") == {
     "conv_general_dilated": 4 + 2 * 3, "pointwise": 0
   }

@@ -15,6 +15,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.algorithms.darts import darts
 from jnas.data import benchmark
+from jnas.ops import plain
 from jnas.runs import evaluation
 from jnas.spaces import arch as arch_lib
 from jnas.spaces import cnn, discrete
@@ -133,20 +134,10 @@ def moments(tree):
 
 def operator(op, x, params, stats, row):
   """One operator; `stats` None in training. `row` is its place among edges."""
-  if op == "skip_connect":
-    return x
-  if op == "avg_pool_3x3":
-    return plain_cells.pool(op, x, 1)
-  k = int(op[-1])
-  x = plain_cells.convolution(
-    jax.nn.relu(x), params[f"{op}_kernel"][row], 1, k // 2
+  arrays = {op: params.get(op, {}) | (stats or {}).get(op, {})}
+  return plain_cells.operator(
+    op, x, arrays, row, 1, False, train=stats is None
   )
-  if f"{op}_shift" in params:
-    x = x + params[f"{op}_shift"][row][None, None, None]
-  names = [f"{op}_{kind}1" for kind in ("scale", "bias", "mean", "var")]
-  affine = [params[n][row] if n in params else None for n in names[:2]]
-  running = None if stats is None else [stats[n][row] for n in names[2:]]
-  return plain_cells.batch_norm(x, *affine, running)
 
 
 def plain_cell(cell, params, stats, x, weights):
@@ -187,7 +178,7 @@ def test_a_cell_is_the_sum_over_all_edges_before_each_node(
   # The output of the cell before the previous one is not read.
   away = jnp.full_like(x, jnp.nan)
   params = made_up(module, away, x, None, None)
-  assert any(name.endswith("_shift") for name in params) == searched
+  assert ("shift" in params["nor_conv_3x3"]) == searched
   stats = moments(
     jax.eval_shape(module.init, jax.random.key(0), away, x, None, None)[
       "batch_stats"
@@ -217,10 +208,10 @@ def test_a_cell_is_the_sum_over_all_edges_before_each_node(
   (got, y), (expected, z) = both(params, weights)
   close(y, z)
   # In training a normalisation takes a shift away again.
-  shifted = [name for name in params if train and name.endswith("_shift")]
+  shifted = [op for op, own in params.items() if train and "shift" in own]
   for part in (got, expected):
-    for name in shifted:
-      zero = (part[0] if searched else part).pop(name)
+    for op in shifted:
+      zero = (part[0] if searched else part)[op].pop("shift")
       assert abs(zero).max() < 1e-12
   jax.tree.map(close, got, expected)
 
@@ -231,13 +222,11 @@ def plain_block(params, stats, x):
   for i, stride in ((0, 2), (1, 1)):
     norm = params[f"norm{i}"]
     running = stats and [stats[f"norm{i}"][k] for k in ("mean", "var")]
-    y = plain_cells.convolution(
-      jax.nn.relu(y), params[f"conv{i}"], stride, 1
-    )
+    y = plain.convolution(jax.nn.relu(y), params[f"conv{i}"], stride)
     y = plain_cells.batch_norm(y, norm["scale"], norm["bias"], running)
   h, w = (n // 2 * 2 for n in x.shape[1:3])
   four = [x[:, i:h:2, j:w:2] for i in range(2) for j in range(2)]
-  return y, plain_cells.point(sum(four) / 4, params["shortcut"][0, 0])
+  return y, plain.convolution(sum(four) / 4, params["shortcut"])
 
 
 @pytest.mark.parametrize("loop,gated", [(False, False), (True, False),
@@ -341,7 +330,7 @@ def test_a_network_joins_its_stages_and_ends_in_a_normalisation(x64):
       {"params": params, "batch_stats": stats}, x, train=False
     )
     assert auxiliary is None
-    y = norm("stem_norm", plain_cells.convolution(x, params["stem"], 1, 1))
+    y = norm("stem_norm", plain.convolution(x, params["stem"]))
     for i in range(5):
       own, seen = params[f"cell{i}"], stats[f"cell{i}"]
       if i % 2:

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
+from jnas.ops.cpu import affine
 from jnas.runtime import parallel
 from jnas.spaces import norm
 from jnas.spaces.norm import BatchNorm, Moments
@@ -26,15 +27,15 @@ def plain_affine(x, p):
 @pytest.mark.parametrize("shared", [False, True])
 def test_affine_to_second_derivatives(shared, x64):
   x, p = normal(1 if shared else 3, *SHAPE), normal(2, 3, SHAPE[-1], seed=1)
-  assert jax.eval_shape(norm.affine, x, p).shape == (3, *SHAPE)
-  derivatives.check(norm.affine, plain_affine, x, p)
+  assert jax.eval_shape(affine.affine, x, p).shape == (3, *SHAPE)
+  derivatives.check(affine.affine, plain_affine, x, p)
 
 
 def test_moments_to_second_derivatives(x64):
   def plain(x):
     return jnp.stack([(x * x).sum((1, 2, 3)), x.sum((1, 2, 3))])
 
-  derivatives.check(norm.moments, plain, normal(3, *SHAPE))
+  derivatives.check(affine.moments, plain, normal(3, *SHAPE))
 
 
 def plain_norm(x, scale, bias, axis=(1, 2, 3)):
@@ -59,7 +60,7 @@ def test_several_stacks_are_normalised_each_with_its_own_moments(scaled, x64):
       train=True,
     )
     assert [each.shape for each in p] == [(2, 2, 3), (2, 1, 3)]
-    outputs = norm.affine(first, p[0]), norm.affine(second, p[1])
+    outputs = affine.affine(first, p[0]), affine.affine(second, p[1])
     return jnp.concatenate(
       [jnp.concatenate(outputs).ravel(), *map(jnp.ravel, running)]
     )
@@ -84,7 +85,7 @@ def test_evaluation_takes_the_running_moments_and_keeps_them(x64):
   def package(x, scale, bias):
     (p,), kept = norm.coefficients([x], running, scale, bias, train=False)
     assert kept is running
-    return norm.affine(x, p)
+    return affine.affine(x, p)
 
   def plain(x, scale, bias):
     mean, var, a, b = (

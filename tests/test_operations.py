@@ -5,8 +5,8 @@ from jax import lax
 import jax.numpy as jnp
 
 from benchmarks.operations import count
-from jnas.spaces.depthwise import depthwise
-from jnas.spaces.pointwise import pointwise
+from jnas.ops.cpu.depthwise import depthwise
+from jnas.ops.cpu.pointwise import pointwise
 
 X = jax.ShapeDtypeStruct((3, 2, 4, 4, 5), jnp.float32)
 PIXELS = 3 * 2 * 4 * 4

@@ -15,9 +15,10 @@ import plain_cells
 import pytest
 
 from jnas import relax
-from jnas.spaces import mixed, ops, pools
+from jnas.ops import table
+from jnas.spaces import mixed
 from jnas.spaces.cells import SearchCell
-from jnas.spaces.mixed import Fan
+from jnas.spaces.mixed import MixedOps
 from jnas.spaces.spec import Cell
 
 NAMES = ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3")
@@ -66,13 +67,22 @@ def leaves_of(module):
   """What the operators keep, from a generator: learnt, and moments."""
   rng, found = np.random.default_rng(5), ({}, {})
   for op in module.names[1:]:
-    for name, leaf in mixed.leaves(
+    learnt, stats = table.arrays(
       op, C // module.partial, module.stride, affine=False, pool_norm=True
-    ).items():
-      shape = (len(module.where(op)), *leaf.shape)
-      value = rng.normal(size=shape) if leaf.learnt else np.ones(shape)
-      found[0 if leaf.learnt else 1][name] = jnp.asarray(value)
+    )
+    rows = len(module.where(op))
+    found[0][op] = {
+      name: jnp.asarray(rng.normal(size=(rows, *own.shape)))
+      for name, own in learnt.items()
+    }
+    found[1][op] = {
+      name: jnp.ones((rows, *own.shape)) for name, own in stats.items()
+    }
   return found
+
+
+def joined(learnt, stats):
+  return {op: learnt[op] | stats[op] for op in stats}
 
 
 def close(path, x, y):
@@ -91,17 +101,17 @@ def softmax(alpha):
 def test_the_shuffle_takes_a_channel_of_each_group_in_turn():
   assert order(4) == [0, 2, 4, 6, 1, 3, 5, 7]
   for parts in (2, 4):
-    got = ops.shuffle(jnp.arange(8), parts)
+    got = mixed.shuffle(jnp.arange(8), parts)
     assert got.tolist() == order(parts)
   # All other axes stay as they are.
   x = normal(2, 3, 5, 8)
-  np.testing.assert_array_equal(ops.shuffle(x, 4), x[..., np.array(order(4))])
+  np.testing.assert_array_equal(mixed.shuffle(x, 4), x[..., np.array(order(4))])
 
 
 @pytest.mark.parametrize("height,width", [(4, 6), (5, 4), (3, 5), (1, 1)])
 def test_what_passes_by_in_a_stride_is_the_maximum_of_four(height, width, x64):
   x = normal(2, height, width, 3) - 5  # a pad of zeros would win
-  got, expected = pools.halve_max(x), halved_maximum(x)
+  got, expected = mixed.halve_max(x), halved_maximum(x)
   assert got.shape == (2, (height + 1) // 2, (width + 1) // 2, 3)
   np.testing.assert_array_equal(got, expected)
 
@@ -117,7 +127,7 @@ def test_the_gradient_of_that_maximum_survives_being_computed_twice():
 
   @jax.jit
   def both(a):
-    halves = pools.halve_max, halved_maximum
+    halves = mixed.halve_max, halved_maximum
     return [jax.grad(functools.partial(loss, f))(a) for f in halves]
 
   np.testing.assert_allclose(*both(a), rtol=1e-4)
@@ -130,14 +140,15 @@ def test_the_gradient_of_that_maximum_survives_being_computed_twice():
 def test_operators_see_the_first_channels_and_the_rest_passes_by(
   parts, stride, size, x64
 ):
-  module = Fan(NAMES, (NAMES[1:],) * 2, stride, True, partial=parts)
+  module = MixedOps(NAMES, (NAMES[1:],) * 2, stride, True, partial=parts)
   learnt, stats = leaves_of(module)
-  assert learnt["dil_conv_3x3_pw1"].shape == (2, C // parts, C // parts)
+  point = learnt["dil_conv_3x3"]["pointwise1"]
+  assert point.shape == (2, C // parts, C // parts)
 
   def outputs(name, learnt, x, alpha, beta):
     if name == "together":
       weights = softmax(alpha) * beta[:, None]
-      return module(x, learnt | stats, weights)[0]
+      return module(x, joined(learnt, stats), weights)[0]
     return plain_fan(module, learnt, x, softmax(alpha), beta)
 
   def loss(name, *args):
@@ -164,13 +175,13 @@ def test_operators_see_the_first_channels_and_the_rest_passes_by(
 
 
 def test_without_weights_what_passes_by_counts_once(x64):
-  module = Fan(NAMES, (NAMES[1:],), 1, True, partial=4)
+  module = MixedOps(NAMES, (NAMES[1:],), 1, True, partial=4)
   learnt, stats = leaves_of(module)
   x, ones = normal(2, 4, 4, C), jnp.ones((1, len(NAMES)))
 
   @jax.jit
   def both(x):
-    (y,), _ = module(x, learnt | stats)
+    (y,), _ = module(x, joined(learnt, stats))
     return y, *plain_fan(module, learnt, x, ones, jnp.ones(1))
 
   got, expected = both(x)
@@ -178,11 +189,12 @@ def test_without_weights_what_passes_by_counts_once(x64):
 
 
 def test_dropout_is_for_operators_and_not_for_what_passes_by(x64):
-  module = Fan(NAMES, (NAMES[1:],), 1, True, partial=4)
+  module = MixedOps(NAMES, (NAMES[1:],), 1, True, partial=4)
   learnt, stats = leaves_of(module)
   x, weights = normal(2, 4, 4, C), normal(1, len(NAMES), seed=1)
   drop = jnp.zeros((2, 1, len(NAMES)))
-  got = jax.jit(lambda x: module(x, learnt | stats, weights, drop)[0][0])(x)
+  arrays = joined(learnt, stats)
+  got = jax.jit(lambda x: module(x, arrays, weights, drop)[0][0])(x)
   nothing = jnp.zeros((2, 4, 4, C // 4))
   expected = plain_edge(nothing, x, weights.sum(), 4, 1)
   # The identity of stride one is no exception here: its factor is given.

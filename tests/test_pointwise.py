@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas.spaces.pointwise import pointwise
+from jnas.ops.cpu.pointwise import pointwise
 
 
 def plain(x, kernel):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas.spaces import primitives
+from jnas.ops.cpu import primitives
 
 # Their values go into what XLA reads, so a test has its own.
 SCALED = primitives.primitive(
@@ -19,7 +19,7 @@ PLAIN = primitives.primitive(
   "plain_scaled",
   lambda x, y, *, by: by * x * y,
   lambda x, y, by: (x.shape, x.dtype),
-  apart=lambda by: by < 0,
+  no_inline=lambda by: by < 0,
 )
 
 
@@ -36,11 +36,11 @@ def test_it_computes_its_rule_alone_and_in_a_program(primitive):
   assert dict(found) == {primitive.name: 1}
 
 
-def test_on_cpu_what_is_apart_is_a_call_that_is_not_inlined():
+def test_on_cpu_what_is_not_inlined_is_a_call_that_is_not_inlined():
   x = jnp.ones((2, 3))
-  for primitive, apart in ((SCALED, True), (PLAIN, False)):
+  for primitive, no_inline in ((SCALED, True), (PLAIN, False)):
     lowered = jax.jit(lambda x, p=primitive: p.bind(x, x, by=3)).lower(x)
-    assert ('inlineable = "false"' in lowered.as_text()) == apart
+    assert ('inlineable = "false"' in lowered.as_text()) == no_inline
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (1, 0), (None, 2), (1, None)])
@@ -64,11 +64,11 @@ def test_a_primitive_has_no_derivative_that_was_not_stated():
   assert SCALED not in ad.primitive_jvps
 
 
-def test_materialise_is_the_identity_with_all_its_derivatives(x64):
+def test_fusion_barrier_is_the_identity_with_all_its_derivatives(x64):
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3)))
 
   def loss(x):
-    return jnp.sum(jnp.sin(primitives.materialise(x) * x))
+    return jnp.sum(jnp.sin(primitives.fusion_barrier(x) * x))
 
   def plain(x):
     return jnp.sum(jnp.sin(x * x))
@@ -90,11 +90,11 @@ def test_materialise_is_the_identity_with_all_its_derivatives(x64):
   jax.tree.map(
     lambda y, z: np.testing.assert_allclose(y, z, rtol=1e-13), got, expected
   )
-  assert primitives.materialise(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+  assert primitives.fusion_barrier(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_what_is_materialised_is_a_call_on_cpu():
-  text = jax.jit(lambda x: primitives.materialise(2 * x) + 1).lower(1.0)
+def test_a_fusion_barrier_is_a_call():
+  text = jax.jit(lambda x: primitives.fusion_barrier(2 * x) + 1).lower(1.0)
   assert 'inlineable = "false"' in text.as_text()
 
 

@@ -83,7 +83,7 @@ def test_the_supernet_of_pcdarts(classes, count, cells_once):
 def test_the_operators_of_pcdarts_are_a_quarter_as_wide():
   spec = spec_lib.supernet(S1, cells=3, partial=4, **WIDE)
   cell = shapes(spec)["cell0"]
-  assert cell["sep_conv_3x3_pw1"].shape == (14, 4, 4)
+  assert cell["sep_conv_3x3"]["pointwise1"].shape == (14, 4, 4)
   assert cell["input0"]["kernel"].shape == (16, 48)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas.spaces import primitives, trilinear
+from jnas.ops.cpu import primitives, trilinear
 
 
 def part(subscripts):
@@ -31,7 +31,7 @@ SKIPPED = primitives.primitive(
   "skipped",
   lambda x: 2 * x,
   lambda x: (x.shape, x.dtype),
-  skipped=True,
+  may_skip=True,
 )
 
 

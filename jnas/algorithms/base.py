@@ -182,6 +182,7 @@ def estimator(
   damping: float = 0.01,
   scale: float = 0.1,
   unroll: bool = False,
+  products: hypergrad.Products = hypergrad.looped_products,
 ) -> Callable[..., Hypergradient]:
   """A hypergradient with the signature of `Algorithm.estimate`.
 
@@ -193,6 +194,7 @@ def estimator(
     damping: added to the Hessian's diagonal, for the implicit ones.
     scale: step of the Neumann series.
     unroll: whether loops over products with the Hessian are written out.
+    products: how the amended term is computed where they are not.
 
   Raises:
     ValueError: no such estimate, or none of this form.
@@ -221,7 +223,11 @@ def estimator(
     if not exact:
       form = functools.partial(hypergrad.amended_difference, eta=eta)
     else:
-      form = functools.partial(hypergrad.amended, eta=eta, unroll=unroll)
+      form = functools.partial(
+        hypergrad.amended,
+        eta=eta,
+        products=hypergrad.two_products if unroll else products,
+      )
     return _without_virtual(form)
   if name == "unrolled":
     form = hypergrad.unrolled if exact else hypergrad.unrolled_difference

@@ -13,6 +13,7 @@ from jnas import config as config_lib
 from jnas.algorithms import registry
 from jnas.config import needs
 from jnas.data import device, sources
+from jnas.ops import backend
 from jnas.runtime import keys, machine, parallel
 from jnas.spaces import cnn
 from jnas.spaces.spec import Spec
@@ -143,6 +144,7 @@ def key(
 def network(
   config: ml_collections.ConfigDict,
   spec: Spec,
+  mesh: Mesh,
   gated: bool = False,
   settled: tuple[Any, ...] = (),
 ) -> cnn.Network:
@@ -151,15 +153,18 @@ def network(
   Args:
     config: the configuration.
     spec: the network.
+    mesh: the devices that it is built for.
     gated: whether operators whose weight is zero need not be computed.
     settled: transit cells that are computed as they are (`cnn.Network`).
   """
+  own = backend.of(parallel.platform(mesh))
   return cnn.Network(
     spec,
     dtype=None if config.train.dtype == "float32" else config.train.dtype,
     axis=parallel.AXIS if config.train.sync_batch_norm else None,
     remat=config.train.remat,
-    loop=jax.default_backend() == "cpu",
+    loop=own.loops,
+    backend=own,
     gated=gated,
     settled=settled,
   )

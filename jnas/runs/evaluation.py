@@ -181,7 +181,7 @@ def build_diagnosis(
   estimate = algorithm.estimate
   if config.algo.hypergrad not in ("unrolled", "amended"):
     estimate = recipe.estimator(
-      config, "amended", "exact", recipe.written_out(stage.spec)
+      config, "amended", "exact", stage.spec, network.backend
     )
   rate, _ = build.schedules(config, stage_clock(problem, stage))
   return implicit_cosine(

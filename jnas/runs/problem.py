@@ -9,6 +9,7 @@ from jnas.algorithms import base
 from jnas.algorithms.stages import Stage, Stages
 from jnas.data import benchmark, device, sources
 from jnas.data.fingerprint import fingerprint
+from jnas.ops import backend
 from jnas.runs import build, recipe
 from jnas.runtime import parallel
 
@@ -57,7 +58,8 @@ def read(config: ml_collections.ConfigDict) -> Problem:
   table = benchmark.load(config.space.table) if config.space.table else None
   if table:
     table.best(config.space.column)  # tells a wrong name before the search
-  stages = recipe.stages(config, spec, clock, data.train_x.shape[1:3])
+  own = backend.of(parallel.platform(mesh))
+  stages = recipe.stages(config, spec, clock, data.train_x.shape[1:3], own)
   return Problem(
     config, data, mesh, splits, clock, stages, table, fingerprint(*data)
   )
@@ -70,6 +72,7 @@ def algorithm(problem: Problem, stage: Stage) -> base.Algorithm:
     stage,
     stage_clock(problem, stage),
     problem.data.train_x.shape[1:3],
+    backend.of(parallel.platform(problem.mesh)),
   )
 
 

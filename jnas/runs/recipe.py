@@ -1,17 +1,19 @@
 """From a config to what is searched, and by which algorithm."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
-import jax
 import ml_collections
 
 from jnas import config as config_lib
+from jnas import hypergrad
 from jnas.algorithms import base, edges, registry
 from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.method import Method, Setting
 from jnas.algorithms.stages import Stage, Stages
 from jnas.hypergrad import Hypergradient
+from jnas.ops.backend import Backend
 from jnas.runs.build import Clock
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
@@ -68,6 +70,7 @@ def stages(
   first: Spec,
   clock: Clock,
   size: tuple[int, int],
+  backend: Backend,
 ) -> Stages:
   """The stages of a search.
 
@@ -76,13 +79,14 @@ def stages(
     first: spec of the first stage.
     clock: of the run.
     size: (H, W) of the images.
+    backend: of the devices that it is built for.
   """
   if config.space.edges == "searched":
     return edges.stages(first, clock.total)
   decided = method(config).stages
   if decided is None:
     return stages_lib.single(first, clock.total)
-  return decided(_setting(config, first, clock, size))
+  return decided(_setting(config, first, clock, size, backend))
 
 
 def one_level(config: ml_collections.ConfigDict) -> bool:
@@ -95,6 +99,7 @@ def algorithm(
   stage: Stage,
   clock: Clock,
   size: tuple[int, int],
+  backend: Backend,
 ) -> base.Algorithm:
   """The algorithm of a config for one stage.
 
@@ -103,8 +108,9 @@ def algorithm(
     stage: of the search.
     clock: of the stage.
     size: (H, W) of the images.
+    backend: of the devices that it is built for.
   """
-  setting = _setting(config, stage.spec, clock, size, stage.index)
+  setting = _setting(config, stage.spec, clock, size, backend, stage.index)
   if config.space.edges == "searched" and stage.index == 0:
     found = edges.edge_search(stage.spec, setting.estimate)
   else:
@@ -128,12 +134,13 @@ def _setting(
   spec: Spec,
   clock: Clock,
   size: tuple[int, int],
+  backend: Backend,
   index: int = 0,
 ) -> Setting:
   return Setting(
     spec,
     estimator(
-      config, config.algo.hypergrad, config.algo.form, written_out(spec)
+      config, config.algo.hypergrad, config.algo.form, spec, backend
     ),
     options(config, clock),
     index,
@@ -148,9 +155,18 @@ def estimator(
   config: ml_collections.ConfigDict,
   name: str,
   form: str,
-  unroll: bool = False,
+  spec: Spec,
+  backend: Backend,
 ) -> Callable[..., Hypergradient]:
-  """A hypergradient with the numbers of a config."""
+  """A hypergradient with the numbers of a config.
+
+  Args:
+    config: of task "search".
+    name: of the estimate.
+    form: "exact" or "finite_difference".
+    spec: of the network that is differentiated.
+    backend: of the devices that it is built for.
+  """
   return base.estimator(
     name,
     form=form,
@@ -158,13 +174,17 @@ def estimator(
     steps=config.algo.solver_steps,
     damping=config.algo.solver_damping,
     scale=config.algo.solver_scale,
-    unroll=unroll,
+    unroll=unrolled(spec, backend),
+    products=functools.partial(
+      hypergrad.looped_products,
+      only_where=backend.kernel_gradients_only_where,
+    ),
   )
 
 
-def written_out(spec: Spec) -> bool:
-  """Whether loops around this network's gradients are written out here.
+def unrolled(spec: Spec, backend: Backend) -> bool:
+  """Whether loops around this network's gradients are written out.
 
   XLA on CPU computes the convolutions of some networks slowly in a loop.
   """
-  return jax.default_backend() == "cpu" and cnn.slow_in_loops(spec)
+  return backend.slow_loops and cnn.slow_in_loops(spec)

@@ -87,7 +87,7 @@ def run(
     **numbers,
   }
   if jax.process_index() == 0:
-    network = build.network(config, spec)
+    network = build.network(config, spec, mesh)
     found = mistakes.find(network, state, data, config.train.batch)
     with Writer(workdir) as writer:
       writer.put("mistakes.json", found)
@@ -172,7 +172,7 @@ def build_plan(
   train, test = splits
   clock = build.clock(config, len(train.x))
   learning_rate, drop = build.schedules(config, clock)
-  network = build.network(config, spec)
+  network = build.network(config, spec, mesh)
   optimizer = build.weights_optimizer(config, learning_rate)
 
   def init() -> State:

@@ -14,6 +14,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.stages import Stage
+from jnas.ops import backend as backend_lib
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import workdir as workdir_lib
@@ -106,7 +107,7 @@ def build_plan(
   if algorithm.skip_dropout is not None:
     drop["skip"] = algorithm.skip_dropout
   gated = algorithm.drawn or pruned
-  network = build.network(config, stage.spec, gated)
+  network = build.network(config, stage.spec, problem.mesh, gated)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
   arch_optimizer = build.arch_optimizer(config)
   begun = origin(problem, stage)
@@ -160,12 +161,13 @@ def build_plan(
       return "warm", rest
     if algorithm.derivation is None:
       return "full", stage.stop - at
-    period = 1 if jax.default_backend() == "cpu" else 10
+    period = 1 if parallel.platform(problem.mesh) == "cpu" else 10
     cells = transit.settled(stage.spec, state, at, period=period)
     if cells is None:
       return "full", min(stage.stop - at, period - at % period)
     if (name := f"settled {cells}") not in functions:
-      fixed = compute(build.network(config, stage.spec, settled=cells))["full"]
+      own = build.network(config, stage.spec, problem.mesh, settled=cells)
+      fixed = compute(own)["full"]
       functions[name] = lambda seed: transit.counted(fixed(seed))
     return name, 1
 
@@ -235,6 +237,7 @@ def step_functions(
     **shared: objective, optimizers and rates, as all steps take them.
   """
   config = problem.config
+  backend = backend_lib.of(parallel.platform(problem.mesh))
   shared |= {"mean": parallel.mean}
   virtual = steps.momentum_virtual(
     lambda step: schedule(step - origin(problem, stage)),
@@ -254,7 +257,7 @@ def step_functions(
     return functions | {"full": seeded(steps.one_level_step)}
   # Where compiling is what one waits for, both levels share one program.
   first_order = config.algo.hypergrad == "first_order"
-  small = jax.default_backend() == "cpu" and not recipe.written_out(stage.spec)
+  small = backend.loops and not recipe.unrolled(stage.spec, backend)
   if algorithm.estimate is None:
     return functions
   if first_order and small:

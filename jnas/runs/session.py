@@ -162,7 +162,7 @@ class _Session:
     self.saved, self.writer, self.progress = saved, writer, progress
     self.seed = parallel.replicate(jnp.uint32(config.seed), mesh)
     self.every = plan.clock.steps(config.log.every)
-    self.block = config.train.steps_per_dispatch or _block(self.every)
+    self.block = config.train.steps_per_dispatch or _block(self.every, mesh)
     self.compiled: dict[tuple[str, int], Callable[..., Any]] = {}
     self.pending: list[tuple[int, int, Any]] = []
     # Of all processes of this run.
@@ -345,9 +345,9 @@ class _Session:
     return meta["last"] | {"seconds": meta["seconds"]}
 
 
-def _block(every: int) -> int:
+def _block(every: int, mesh: Mesh) -> int:
   """Steps of one dispatch: one on CPU (see `steps.repeated`)."""
-  return 1 if jax.default_backend() == "cpu" else min(every, 10)
+  return 1 if parallel.platform(mesh) == "cpu" else min(every, 10)
 
 
 def finish(workdir: pathlib.Path, result: Mapping[str, Any]) -> None:

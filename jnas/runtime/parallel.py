@@ -35,6 +35,11 @@ def mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
+def platform(mesh: Mesh) -> str:
+  """Returns what a program over the mesh is built for: "cpu", "gpu", "tpu"."""
+  return mesh.devices.flat[0].platform
+
+
 def mean(tree: Any) -> Any:
   """Returns the mean of every leaf over the replicas; inside a step only."""
   return jax.lax.pmean(tree, AXIS)
@@ -109,7 +114,7 @@ def shard_step(
       check_vma=False,
     ),
     donate_argnums=donate,
-    compiler_options=compiler_options(mesh.devices.flat[0].platform),
+    compiler_options=compiler_options(platform(mesh)),
   )
 
 

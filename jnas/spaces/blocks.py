@@ -1,13 +1,16 @@
 """Blocks of a stack that are not searched, and what cells begin with."""
 
 from collections.abc import Callable
+import functools
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from jnas.spaces import ops, pools
-from jnas.spaces.pointwise import pointwise
+from jnas.ops import backend as backend_lib
+from jnas.ops import table
+from jnas.ops.backend import Backend
+from jnas.ops.plain import convolution
 
 Array = jax.Array
 
@@ -22,18 +25,19 @@ class Preprocess(nn.Module):
   channels: int
   halve: bool
   norm: Callable[..., nn.Module]
+  backend: Backend = backend_lib.CPU
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     c, d = x.shape[-1], self.channels
-    init = ops.fan_in_uniform(c)
+    init = table.fan_in_uniform(c)
     x = jax.nn.relu(x)
     if self.halve:
       kernel = self.param("kernel", init, (2, d // 2, c))
-      x = ops.halve(x, kernel[None])[0]
+      x = self.backend.factorized_reduction(x, kernel[None])[0]
     else:
       kernel = self.param("kernel", init, (d, c))
-      x = pointwise(x[None], kernel[None])[0]
+      x = self.backend.pointwise(x[None], kernel[None])[0]
     return self.norm(name="norm")(x)
 
 
@@ -49,6 +53,7 @@ class FixedReduction(nn.Module):
   channels: int
   halve_first: bool
   norm: Callable[..., nn.Module]
+  backend: Backend = backend_lib.CPU
 
   @nn.compact
   def __call__(self, s0: Array, s1: Array, drop: Array | None) -> Array:
@@ -66,13 +71,16 @@ class FixedReduction(nn.Module):
         f"channels must be divisible by 8, but a cell has {c}; choose a width "
         f"divisible by 8 after one doubling (36, 40 or 52, say)"
       )
+    enter = functools.partial(
+      Preprocess, c, norm=self.norm, backend=self.backend
+    )
     inputs = (
-      Preprocess(c, self.halve_first, self.norm, name="input0")(s0),
-      Preprocess(c, False, self.norm, name="input1")(s1),
+      enter(halve=self.halve_first, name="input0")(s0),
+      enter(halve=False, name="input1")(s1),
     )
     branches = [self._convolved(f"conv{i}", x) for i, x in enumerate(inputs)]
     for i, x in enumerate(inputs):
-      branches.append(self.norm(name=f"pool{i}")(pools.max_pool(x, 2)))
+      branches.append(self.norm(name=f"pool{i}")(self.backend.max_pool(x, 2)))
     if drop is not None:
       factors = drop[:, :, 0].astype(s0.dtype)
       branches = [
@@ -82,14 +90,14 @@ class FixedReduction(nn.Module):
 
   def _convolved(self, name: str, x: Array) -> Array:
     c = self.channels
-    init = ops.fan_in_uniform(3 * c // 8)
+    init = table.fan_in_uniform(3 * c // 8)
     row = self.param(f"{name}_row", init, (1, 3, c // 8, c))
     column = self.param(f"{name}_column", init, (3, 1, c // 8, c))
-    point = self.param(f"{name}_point", ops.fan_in_uniform(c), (1, 1, c, c))
-    x = ops.conv(jax.nn.relu(x), ungroup(row, 8), (1, 2))
-    x = ops.conv(x, ungroup(column, 8), (2, 1))
+    point = self.param(f"{name}_point", table.fan_in_uniform(c), (1, 1, c, c))
+    x = convolution(jax.nn.relu(x), ungroup(row, 8), (1, 2))
+    x = convolution(x, ungroup(column, 8), (2, 1))
     x = jax.nn.relu(self.norm(name=f"{name}_norm0")(x))
-    return self.norm(name=f"{name}_norm1")(ops.conv(x, point))
+    return self.norm(name=f"{name}_norm1")(convolution(x, point))
 
 
 def ungroup(kernel: Array, groups: int) -> Array:
@@ -130,10 +138,11 @@ class Residual(nn.Module):
     c, d = x.shape[-1], self.channels
     y = x
     for i, (fan, stride) in enumerate(((c, 2), (d, 1))):
-      init = ops.fan_in_uniform(9 * fan)
+      init = table.fan_in_uniform(9 * fan)
       kernel = self.param(f"conv{i}", init, (3, 3, fan, d))
-      y = self.norm(name=f"norm{i}")(ops.conv(jax.nn.relu(y), kernel, stride))
+      y = convolution(jax.nn.relu(y), kernel, stride)
+      y = self.norm(name=f"norm{i}")(y)
     pads = [(0, n % 2) for n in x.shape[1:3]]
     mean = nn.avg_pool(x, (2, 2), (2, 2), pads, count_include_pad=False)
-    point = self.param("shortcut", ops.fan_in_uniform(c), (1, 1, c, d))
-    return y + ops.conv(mean, point)
+    point = self.param("shortcut", table.fan_in_uniform(c), (1, 1, c, d))
+    return y + convolution(mean, point)

@@ -1,8 +1,9 @@
 """Cells: directed acyclic graphs of nodes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
@@ -10,13 +11,14 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas.ops import backend as backend_lib
+from jnas.ops import table
+from jnas.ops.backend import Backend
+from jnas.ops.plain import strided
 from jnas.spaces import mixed
 from jnas.spaces.blocks import Preprocess
-from jnas.spaces.depthwise import strided
-from jnas.spaces.norm import BatchNorm, keep_sums
-from jnas.spaces.primitives import materialise
+from jnas.spaces.norm import BatchNorm
 from jnas.spaces.spec import Cell
-from jnas.spaces.stacks import add, take
 
 Array = jax.Array
 
@@ -79,10 +81,24 @@ def _form(kept: Sequence[tuple[str, ...]], loop: bool, gated: bool) -> str:
   return "loop" if len(set(kept)) == 1 else "fan"
 
 
-def arrays(
+class OpArrays(NamedTuple):
+  """What an operator keeps on the edges of a cell, an array over them each.
+
+  Attributes:
+    edges: that its rows are for, by source and then by target.
+    learnt: its parameters on one edge, by name.
+    stats: its running moments on one edge, by name.
+  """
+
+  edges: tuple[int, ...]
+  learnt: Mapping[str, table.Parameter]
+  stats: Mapping[str, table.Parameter]
+
+
+def op_arrays(
   cell: Cell, channels: int, reduction: bool, *, affine: bool, pool_norm: bool
-) -> tuple[dict[str, tuple[int, ...]], dict[str, mixed.Leaf]]:
-  """What the operators of a cell keep: an array over edges for each name.
+) -> dict[str, OpArrays]:
+  """What the operators of a cell keep, where they keep something.
 
   Args:
     cell: the graph.
@@ -90,23 +106,37 @@ def arrays(
     reduction: whether edges from the inputs have a stride of two.
     affine: whether normalisations after convolutions have a scale and a bias.
     pool_norm: whether a normalisation follows each pool.
-
-  Returns:
-    For each name the edges that its rows are for, by source and then by
-    target; and what one edge's part is.
   """
-  owners: dict[str, tuple[int, ...]] = {}
-  kinds: dict[str, mixed.Leaf] = {}
+  found: dict[str, OpArrays] = {}
   for part in segments(cell, reduction, False):
     for e in part.edges:
       for op in cell.kept[e]:
-        found = mixed.leaves(
+        learnt, stats = table.arrays(
           op, channels, part.stride, affine=affine, pool_norm=pool_norm
         )
-        for name, leaf in found.items():
-          owners[name] = owners.get(name, ()) + (e,)
-          kinds[name] = leaf
-  return owners, kinds
+        if learnt or stats:
+          edges = found[op].edges if op in found else ()
+          found[op] = OpArrays((*edges, e), learnt, stats)
+  return found
+
+
+def first_values(
+  key: Array | None, parameters: Mapping[str, table.Parameter], rows: int
+) -> dict[str, Array]:
+  """First values of arrays by name, with an axis of rows before each.
+
+  Args:
+    key: typed key; None for what is not random.
+    parameters: by name.
+    rows: how many there are of each.
+  """
+  keys = [key] * len(parameters)
+  if key is not None:
+    keys = jax.random.split(key, len(parameters))
+  return {
+    name: own.init(each, (rows, *own.shape), jnp.float32)
+    for each, (name, own) in zip(keys, parameters.items(), strict=True)
+  }
 
 
 class SearchCell(nn.Module):
@@ -135,6 +165,7 @@ class SearchCell(nn.Module):
     active: the operators that are computed, for each edge; all of them count
       once. The rest keeps its parameters and moments. None for all that the
       cell keeps, with weights.
+    backend: how operators are computed.
   """
 
   cell: Cell
@@ -149,6 +180,7 @@ class SearchCell(nn.Module):
   partial: int = 1
   gated: bool = False
   active: tuple[tuple[str, ...], ...] | None = None
+  backend: Backend = backend_lib.CPU
 
   @property
   def computed(self) -> Cell:
@@ -173,7 +205,11 @@ class SearchCell(nn.Module):
     cell = self.computed
     check(cell)
     norm = functools.partial(
-      BatchNorm, train=self.train, scaled=self.affine, axis=self.axis
+      BatchNorm,
+      train=self.train,
+      scaled=self.affine,
+      axis=self.axis,
+      backend=self.backend,
     )
     states: list[Array | None] = [None] * self.cell.nodes
     if self.cell.inputs == 1:
@@ -184,101 +220,100 @@ class SearchCell(nn.Module):
           own = 0 if states[target] is None else states[target]
           states[target] = jnp.broadcast_to(own + scalars[e], s1.shape)
     else:
-      states[0] = Preprocess(
-        self.channels, self.halve_first, norm, name="input0"
-      )(s0)
-      states[1] = Preprocess(self.channels, False, norm, name="input1")(s1)
+      enter = functools.partial(
+        Preprocess, self.channels, norm=norm, backend=self.backend
+      )
+      states[0] = enter(halve=self.halve_first, name="input0")(s0)
+      states[1] = enter(halve=False, name="input1")(s1)
     # What passes by the operators does so whatever they weigh.
     gated = self.gated and weights is not None and self.partial == 1
     parts = segments(cell, self.reduction, self.loop, gated)
-    owners, leaves = self._leaves()
-    moments = {n: leaf for n, leaf in leaves.items() if mixed.is_moment(n)}
+    edges, arrays = self._arrays()
+    moments = {
+      op: {n: v for n, v in own.items() if table.is_moment(n)}
+      for op, own in arrays.items()
+    }
     for part in parts:
-      own, present = {}, {}
-      for name, leaf in leaves.items():
-        edges = self._users(name, part, owners[name])
-        present[name] = [owners[name].index(e) for e in edges]
-        if edges:
-          # In a loop over unequal edges one that lacks an array is given
-          # another's, and does not use it.
-          where = present[name]
-          if part.form == "gated":
-            where = [
-              owners[name].index(e) if e in edges else 0 for e in part.edges
-            ]
-          own[name] = mixed.rows(leaf, tuple(where))
+      own, users = {}, {}
+      for op, values in arrays.items():
+        users[op] = [
+          e for e in part.edges if e in edges[op] and op in cell.kept[e]
+        ]
+        if users[op]:
+          # In a loop over unequal edges one that lacks an operator is given
+          # another's arrays, and does not use them.
+          rows = tuple(
+            edges[op].index(e) if e in users[op] else 0
+            for e in (part.edges if part.form == "gated" else users[op])
+          )
+          own[op] = {n: mixed.select_rows(v, rows) for n, v in values.items()}
       compute = {
-        "fan": self._fanned, "loop": self._looped, "gated": self._gated
+        "fan": self._by_source, "loop": self._looped, "gated": self._gated
       }
       states, now = compute[part.form](
         part,
         states,
         own,
-        None if weights is None else mixed.rows(weights, part.edges),
+        None if weights is None else mixed.select_rows(weights, part.edges),
         None if drop is None else drop[:, part.edges],
       )
-      for name, value in now.items():
-        if part.form == "gated" and len(present[name]) < len(part.edges):
-          edges = self._users(name, part, owners[name])
-          value = value[np.asarray([part.edges.index(e) for e in edges])]
-        at = np.asarray(present[name])
-        moments[name] = moments[name].at[at].set(value)
+      for op, values in now.items():
+        at = np.asarray([edges[op].index(e) for e in users[op]])
+        if part.form == "gated":
+          seen = tuple(part.edges.index(e) for e in users[op])
+          values = {n: mixed.select_rows(v, seen) for n, v in values.items()}
+        for name, value in values.items():
+          moments[op][name] = moments[op][name].at[at].set(value)
     if self.train and not self.is_initializing():
-      for name, value in moments.items():
-        self.put_variable("batch_stats", name, value)
+      for op, values in moments.items():
+        if values:
+          self.put_variable("batch_stats", op, values)
     return jnp.concatenate([states[i] for i in self.cell.concat], -1)
 
-  def _users(
-    self, name: str, part: Segment, owners: tuple[int, ...]
-  ) -> list[int]:
-    """The edges of a segment that compute with an array."""
-    return [
-      e
-      for e in part.edges
-      if e in owners
-      and any(name.startswith(f"{op}_") for op in self.computed.kept[e])
-    ]
-
-  def _leaves(self) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
-    """For each array that operators keep, its edges; and the arrays."""
-    owners, kinds = arrays(
+  def _arrays(
+    self,
+  ) -> tuple[dict[str, tuple[int, ...]], dict[str, dict[str, Array]]]:
+    """For each operator that keeps arrays the edges of their rows; and them."""
+    kept = op_arrays(
       self.cell,
       self.channels // self.partial,
       self.reduction,
       affine=self.affine,
       pool_norm=self.pool_norm,
     )
-    found = {}
-    for name, leaf in kinds.items():
-      shape = (len(owners[name]), *leaf.shape)
-      if leaf.learnt:
-        found[name] = self.param(name, leaf.init, shape)
-      else:
-        found[name] = self.variable(
-          "batch_stats", name, leaf.init, None, shape, jnp.float32
+    arrays = {}
+    for op, own in kept.items():
+      rows = len(own.edges)
+      arrays[op] = {}
+      if own.learnt:
+        arrays[op] |= self.param(op, first_values, own.learnt, rows)
+      if own.stats:
+        arrays[op] |= self.variable(
+          "batch_stats", op, first_values, None, own.stats, rows
         ).value
-    return owners, found
+    return {op: own.edges for op, own in kept.items()}, arrays
 
-  def _fan(
+  def _mixed_ops(
     self,
     part: Segment,
     edges: tuple[int, ...],
     kept: tuple[tuple[str, ...], ...] | None = None,
-  ) -> mixed.Fan:
-    return mixed.Fan(
+  ) -> mixed.MixedOps:
+    return mixed.MixedOps(
       names=self.cell.ops,
       kept=kept or tuple(self.computed.kept[e] for e in edges),
       stride=part.stride,
       train=self.train,
       axis=self.axis,
       partial=self.partial,
+      backend=self.backend,
     )
 
-  def _fanned(self, part, states, leaves, weights, drop):
+  def _by_source(self, part, states, arrays, weights, drop):
     """The states after the edges of one source, and their moments."""
     (source,) = {self.cell.edges[e][0] for e in part.edges}
-    outputs, moments = self._fan(part, part.edges)(
-      states[source], leaves, weights, drop
+    outputs, moments = self._mixed_ops(part, part.edges)(
+      states[source], arrays, weights, drop
     )
     states = list(states)
     for e, y in zip(part.edges, outputs, strict=True):
@@ -286,14 +321,14 @@ class SearchCell(nn.Module):
       states[target] = y if states[target] is None else states[target] + y
     return states, moments
 
-  def _looped(self, part, states, leaves, weights, drop):
+  def _looped(self, part, states, arrays, weights, drop):
     """The same for equal edges of any sources, one after the other."""
-    fan = self._fan(part, part.edges[:1])
-    own = functools.partial(_alone, fan)
+    ops = self._mixed_ops(part, part.edges[:1])
+    own = functools.partial(_on_one_edge, ops)
     drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
-    return self._scanned(part, states, own, (leaves, weights, drop))
+    return self._scanned(part, states, own, (arrays, weights, drop))
 
-  def _gated(self, part, states, leaves, weights, drop):
+  def _gated(self, part, states, arrays, weights, drop):
     """The same for any edges, without the operators whose weight is zero."""
     present = [
       op
@@ -304,17 +339,21 @@ class SearchCell(nn.Module):
     columns = np.asarray([self.cell.ops.index(op) for op in present])
     used = jnp.asarray(kept) & (weights[:, columns] != 0)
 
-    def one(x, leaves, weights, used, drop):
+    def one(x, arrays, weights, used, drop):
       shape = len(x), *strided(x.shape[1:3], part.stride), x.shape[3]
       total, moments = jnp.zeros(shape, x.dtype), {}
       for i, op in enumerate(present):
-        fan = self._fan(part, part.edges[:1], ((op,),))
-        own = {n: v for n, v in leaves.items() if n.startswith(f"{op}_")}
+        ops = self._mixed_ops(part, part.edges[:1], ((op,),))
+        own = {op: arrays[op]} if op in arrays else {}
         # The moments of what is not computed stay as they are.
-        rest = {n: v for n, v in own.items() if mixed.is_moment(n)}
+        rest = {
+          op: {n: v for n, v in values.items() if table.is_moment(n)}
+          for op, values in own.items()
+        }
+        rest = {op: values for op, values in rest.items() if values}
 
-        def compute(y, fan=fan, own=own):
-          z, now = _alone(fan, x, own, weights, drop)
+        def compute(y, ops=ops, own=own):
+          z, now = _on_one_edge(ops, x, own, weights, drop)
           return y + z, now
 
         total, now = lax.cond(
@@ -324,7 +363,7 @@ class SearchCell(nn.Module):
       return total, moments
 
     drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
-    return self._scanned(part, states, one, (leaves, weights, used, drop))
+    return self._scanned(part, states, one, (arrays, weights, used, drop))
 
   def _scanned(self, part, states, one, each):
     """The states after a loop over edges, and the moments of each.
@@ -348,16 +387,18 @@ class SearchCell(nn.Module):
     ends = np.asarray([self.cell.edges[e] for e in part.edges])
     sources = ends[:, 0] - (0 if strides else first)
     targets = ends[:, 1] - first
-    one = jax.checkpoint(one, prevent_cse=False, policy=keep_sums)
+    backend = self.backend
+    one = jax.checkpoint(one, prevent_cse=False, policy=backend.saved)
 
     def body(stacks, turn):
       (read, written), ((source, target), rest) = stacks, turn
       if strides:
-        x, read = take(read, source)
+        x, read = backend.take_row(read, source)
       else:
-        x, written = take(written, source)
+        x, written = backend.take_row(written, source)
       y, moments = one(x, *rest)
-      return (read, add(written, target, materialise(y))), moments
+      y = backend.fusion_barrier(y)
+      return (read, backend.add_row(written, target, y)), moments
 
     where = jnp.asarray(sources), jnp.asarray(targets)
     (_, carry), moments = lax.scan(body, (inputs, carry), (where, each))
@@ -367,15 +408,15 @@ class SearchCell(nn.Module):
     return [y if i in reached else None for i, y in enumerate(found)], moments
 
 
-def _alone(fan, x, leaves, weights, drop):
-  """What a fan of one edge gives, without the axis of edges anywhere."""
-  (y,), moments = fan(
+def _on_one_edge(ops, x, arrays, weights, drop):
+  """What mixed operations of one edge give, without the axis of edges."""
+  (y,), moments = ops(
     x,
-    {name: leaf[None] for name, leaf in leaves.items()},
+    jax.tree.map(lambda leaf: leaf[None], arrays),
     None if weights is None else weights[None],
     None if drop is None else drop[:, None],
   )
-  return y, {name: value[0] for name, value in moments.items()}
+  return y, jax.tree.map(lambda value: value[0], moments)
 
 
 def check(cell: Cell) -> None:

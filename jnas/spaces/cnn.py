@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.spaces import ops
+from jnas.ops import backend as backend_lib
+from jnas.ops import table
+from jnas.ops.backend import Backend
+from jnas.ops.plain import convolution
 from jnas.spaces.blocks import FixedReduction, Residual
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.norm import BatchNorm
@@ -37,6 +40,7 @@ class Network(nn.Module):
       (`SearchCell`); in transit cells they always do.
     settled: (name, operators of each edge) of transit cells whose sub-graph is
       known: nothing else of them is computed, and weights are not read.
+    backend: how operators are computed (`jnas.ops.backend.of`).
   """
 
   spec: Spec
@@ -46,6 +50,7 @@ class Network(nn.Module):
   loop: bool = False
   gated: bool = False
   settled: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
+  backend: Backend = backend_lib.CPU
 
   @nn.compact
   def __call__(
@@ -68,14 +73,16 @@ class Network(nn.Module):
         batch or the running ones. The auxiliary head exists in training only.
     """
     spec = self.spec
-    norm = functools.partial(BatchNorm, train=train, axis=self.axis)
+    norm = functools.partial(
+      BatchNorm, train=train, axis=self.axis, backend=self.backend
+    )
     if self.dtype is not None:
       x = x.astype(self.dtype)
     remat = nn.remat if self.remat else lambda module: module
 
     shape = (3, 3, x.shape[-1], spec.stem * spec.width)
-    kernel = self.param("stem", ops.fan_in_uniform(9 * x.shape[-1]), shape)
-    s0 = s1 = norm(name="stem_norm")(ops.conv(x, kernel))
+    kernel = self.param("stem", table.fan_in_uniform(9 * x.shape[-1]), shape)
+    s0 = s1 = norm(name="stem_norm")(convolution(x, kernel))
     width, halved, auxiliary = spec.width, False, None
     for i, layer in enumerate(spec.layers):
       width *= 2 if layer.reduction else 1
@@ -87,7 +94,9 @@ class Network(nn.Module):
           block = remat(Residual)(channels=width, norm=norm, name=f"cell{i}")
           s0, s1 = s1, block(s1)
         else:
-          block = remat(FixedReduction)(norm=cell_norm, **shared)
+          block = remat(FixedReduction)(
+            norm=cell_norm, backend=self.backend, **shared
+          )
           s0, s1 = s1, block(s0, s1, None if drop is None else drop[i])
       else:
         active = dict(self.settled).get(layer.cell)
@@ -104,6 +113,7 @@ class Network(nn.Module):
           loop=self.loop,
           gated=self.gated or cell.transit,
           active=active,
+          backend=self.backend,
         )
         if spec.sharing:
           module = remat(SharedCell)(bottleneck=spec.bottleneck, **shared)
@@ -139,12 +149,12 @@ class Auxiliary(nn.Module):
     if min(x.shape[1:3]) >= 8:
       x = nn.avg_pool(x, (5, 5), (3, 3))
     c = x.shape[-1]
-    point = self.param("point", ops.fan_in_uniform(c), (1, 1, c, 128))
-    x = jax.nn.relu(self.norm(name="norm0")(ops.conv(x, point)))
+    point = self.param("point", table.fan_in_uniform(c), (1, 1, c, 128))
+    x = jax.nn.relu(self.norm(name="norm0")(convolution(x, point)))
     pad = [(0, max(0, 2 - size)) for size in x.shape[1:3]]
     x = jnp.pad(x, ((0, 0), *pad, (0, 0)))
     square = self.param(
-      "square", ops.fan_in_uniform(4 * 128), (2, 2, 128, 768)
+      "square", table.fan_in_uniform(4 * 128), (2, 2, 128, 768)
     )
     x = jax.lax.conv_general_dilated(
       x,
@@ -164,7 +174,7 @@ class Dense(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    init = ops.fan_in_uniform(x.shape[-1])
+    init = table.fan_in_uniform(x.shape[-1])
     kernel = self.param("kernel", init, (x.shape[-1], self.features))
     bias = self.param("bias", init, (self.features,))
     return x.astype(kernel.dtype) @ kernel + bias[None]
@@ -232,7 +242,7 @@ def slow_in_loops(spec: Spec) -> bool:
   """Whether XLA on CPU computes this network slowly inside a loop.
 
   It does where there are blocks, whose convolutions are XLA's own; those of
-  cells are not (`ops.dense`).
+  cells are not (`jnas.ops.cpu.convolution`).
   """
   return any(isinstance(cell, Block) for _, cell in spec.cells)
 

@@ -16,64 +16,17 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.spaces import mixed, ops
-from jnas.spaces.depthwise import strided
+from jnas.ops import table
+from jnas.ops.plain import strided
+from jnas.ops.table import OpCounts
 from jnas.spaces.spec import Block, Cell, Layer, Spec
 
 Array = jax.Array
 Shape = tuple[int, int, int]  # (H, W, C) of one image's features
 
 
-class Work(NamedTuple):
-  """What a part of a network does on one image."""
-
-  products: int = 0  # multiply-adds of convolutions and of the classifier
-  normalised: int = 0  # elements that normalisations give
-  rectified: int = 0  # elements that ReLUs read
-
-
-def _sum(parts: Iterable[Work]) -> Work:
-  return Work(*map(sum, zip(*parts, strict=True)))
-
-
-def operator_work(
-  op: str, channels: int, size: tuple[int, int], stride: int = 1
-) -> Work:
-  """What an operator does on [H, W, C], a pool's normalisation left out.
-
-  Args:
-    op: an operator.
-    channels: C.
-    size: H and W of its input.
-    stride: 1 or 2.
-
-  Raises:
-    ValueError: the operator is not known.
-
-  >>> operator_work("dil_conv_3x3", 2, (4, 4), stride=2)
-  Work(products=88, normalised=8, rectified=32)
-  """
-  c, out = channels, strided(size, stride)
-  inside, outside = c * math.prod(size), c * math.prod(out)
-  form = ops.CONVOLUTIONS.get(op)
-  if isinstance(form, ops.Separable):
-    n = form.repeats
-    products = n * (form.size**2 + c) * outside
-    return Work(products, n * outside, inside + (n - 1) * outside)
-  if isinstance(form, ops.Factorized):
-    # The first convolution, 1 x k, has its stride along W only.
-    products = form.size * c * (c * size[0] * out[1] + outside)
-    return Work(products, outside, inside)
-  if isinstance(form, ops.Plain):
-    return Work(form.size**2 * c * outside, outside, inside)
-  if op == "skip_connect" and stride == 2:
-    return Work(c * outside, outside, inside)
-  if op in ("none", "skip_connect", *mixed.POOLS):
-    return Work()
-  known = ("none", "skip_connect", *mixed.POOLS, *ops.CONVOLUTIONS)
-  raise ValueError(
-    f"there is no count for the operator {op!r}; known are {', '.join(known)}"
-  )
+def _sum(parts: Iterable[OpCounts]) -> OpCounts:
+  return OpCounts(*map(sum, zip(*parts, strict=True)))
 
 
 def operator_flops(
@@ -111,14 +64,14 @@ def operator_flops(
   2985984
   """
   size = stride * height, stride * width
-  exact = operator_work(op, channels, size, stride).products
-  form = ops.CONVOLUTIONS.get(op)
-  if printed and isinstance(form, ops.Separable):
+  row = table.get(op)
+  exact, form = row.counts(channels, size, stride).macs, row.form
+  if printed and isinstance(form, table.Separable):
     exact -= (form.repeats - 1) * form.size**2 * channels * height * width
   return exact
 
 
-class Place(NamedTuple):
+class LayerShapes(NamedTuple):
   """One layer of the stack and the shapes of what it reads and gives."""
 
   layer: Layer
@@ -127,9 +80,9 @@ class Place(NamedTuple):
   output: Shape
 
 
-def places(
+def layer_shapes(
   spec: Spec, size: tuple[int, int], stems: tuple[Shape, Shape] | None = None
-) -> tuple[Place, ...]:
+) -> tuple[LayerShapes, ...]:
   """The layers of a stack, with the shapes of their features.
 
   Args:
@@ -140,7 +93,7 @@ def places(
 
   >>> from jnas.spaces.spec import S1, supernet
   >>> spec = supernet(S1, cells=3, width=16, classes=10)
-  >>> [place.output for place in places(spec, (9, 8))]
+  >>> [each.output for each in layer_shapes(spec, (9, 8))]
   [(9, 8, 64), (5, 4, 128), (3, 2, 256)]
   """
   s0, s1 = stems or ((*size, spec.stem * spec.width),) * 2
@@ -153,53 +106,56 @@ def places(
       joined = 4 if cell is Block.FIXED_REDUCTION else 1
     else:
       joined = len(cell.concat)
-    found.append(Place(layer, c, (s0, s1), (*out, joined * c)))
+    found.append(LayerShapes(layer, c, (s0, s1), (*out, joined * c)))
     s0, s1 = s1, found[-1].output
   return tuple(found)
 
 
-def layer_work(spec: Spec, place: Place) -> Work:
-  """What a layer, one of `places`, does on its inputs and in its operators.
+def layer_counts(spec: Spec, shapes: LayerShapes) -> OpCounts:
+  """What a layer of those shapes does on its inputs and in its operators.
 
   >>> from jnas.spaces.spec import S2, supernet
   >>> spec = supernet(S2, cells=3, width=4, classes=10)
-  >>> layer_work(spec, places(spec, (1, 1))[0])
-  Work(products=1552, normalised=120, rectified=136)
+  >>> layer_counts(spec, layer_shapes(spec, (1, 1))[0])
+  OpCounts(macs=1552, norm_elements=120, relu_elements=136)
   """
-  c, (_, s1), cell = place.channels, place.inputs, spec.cell(place.layer.cell)
-  outside = c * math.prod(place.output[:2])
+  c, (_, s1) = shapes.channels, shapes.inputs
+  cell = spec.cell(shapes.layer.cell)
+  outside = c * math.prod(shapes.output[:2])
   if cell is Block.RESIDUAL:
     products = (9 * s1[2] + 9 * c + s1[2]) * outside
-    return Work(products, 2 * outside, math.prod(s1) + outside)
+    return OpCounts(products, 2 * outside, math.prod(s1) + outside)
   # A convolution 1 x 1 to C channels, or the factorized reduction, which has
   # as many products and reads more.
   inside = c * math.prod(s1[:2])
-  parts = [Work(s[2] * inside, inside, math.prod(s)) for s in place.inputs]
+  parts = [OpCounts(s[2] * inside, inside, math.prod(s)) for s in shapes.inputs]
   if cell is Block.FIXED_REDUCTION:
-    row = 3 * (c // 8) * c * s1[0] * place.output[1]
+    row = 3 * (c // 8) * c * s1[0] * shapes.output[1]
     products = row + 3 * (c // 8) * outside + c * outside
     # Two normalisations beside the convolutions, one after the pool.
-    parts += 2 * [Work(products, 3 * outside, inside + outside)]
+    parts += 2 * [OpCounts(products, 3 * outside, inside + outside)]
     return _sum(parts)
   if cell.inputs == 1:
     parts = []
-  for works, kept in zip(_edges(spec, place, cell), cell.kept, strict=True):
+  for works, kept in zip(_edges(spec, shapes, cell), cell.kept, strict=True):
     parts += [works[op] for op in kept]
   return _sum(parts)
 
 
-def _edges(spec: Spec, place: Place, cell: Cell) -> list[dict[str, Work]]:
+def _edges(
+  spec: Spec, shapes: LayerShapes, cell: Cell
+) -> list[dict[str, OpCounts]]:
   """For each edge of a layer what each operator of the space does."""
-  c, out = place.channels // spec.partial, place.output[:2]
+  c, out = shapes.channels // spec.partial, shapes.output[:2]
   by_stride = {}
-  for stride, size in ((1, out), (2, place.inputs[1][:2])):
-    works = {op: operator_work(op, c, size, stride) for op in cell.ops}
+  for stride, size in ((1, out), (2, shapes.inputs[1][:2])):
+    works = {op: table.get(op).counts(c, size, stride) for op in cell.ops}
     if spec.pool_norm:
-      pool = Work(normalised=c * math.prod(out))
-      works |= {op: pool for op in cell.ops if op in mixed.POOLS}
+      pool = OpCounts(norm_elements=c * math.prod(out))
+      works |= {op: pool for op in cell.ops if table.get(op).pool}
     by_stride[stride] = works
   return [
-    by_stride[2 if place.layer.reduction and source < cell.inputs else 1]
+    by_stride[2 if shapes.layer.reduction and source < cell.inputs else 1]
     for source, _ in cell.edges
   ]
 
@@ -228,16 +184,16 @@ def network_flops(
   >>> network_flops(supernet(S1, cells=8, width=16, classes=10), (32, 32))
   300255744
   """
-  stack = places(spec, size)
+  stack = layer_shapes(spec, size)
   pixels, last = math.prod(stack[0].inputs[0]), stack[-1].output
-  parts = [layer_work(spec, place) for place in stack]
-  parts.append(Work(9 * image_channels * pixels, pixels))
-  parts.append(Work(last[2] * spec.classes))
+  parts = [layer_counts(spec, shapes) for shapes in stack]
+  parts.append(OpCounts(9 * image_channels * pixels, pixels))
+  parts.append(OpCounts(last[2] * spec.classes))
   if spec.head_norm:
-    parts.append(Work(0, math.prod(last), math.prod(last)))
+    parts.append(OpCounts(0, math.prod(last), math.prod(last)))
   work = _sum(parts)
-  extra = 2 * work.normalised + work.rectified if elementwise else 0
-  return work.products + extra
+  extra = 2 * work.norm_elements + work.relu_elements if elementwise else 0
+  return work.macs + extra
 
 
 def edge_flops(spec: Spec, size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -260,12 +216,12 @@ def edge_flops(spec: Spec, size: tuple[int, int]) -> dict[str, np.ndarray]:
          [   0., 6656.]])
   """
   found = {name: np.zeros(cell.shape) for name, cell in spec.searched}
-  for place in places(spec, size):
-    cell = spec.cell(place.layer.cell)
+  for shapes in layer_shapes(spec, size):
+    cell = spec.cell(shapes.layer.cell)
     if isinstance(cell, Cell):
-      found[place.layer.cell] += [
-        [works[op].products for op in cell.ops]
-        for works in _edges(spec, place, cell)
+      found[shapes.layer.cell] += [
+        [works[op].macs for op in cell.ops]
+        for works in _edges(spec, shapes, cell)
       ]
   return found
 

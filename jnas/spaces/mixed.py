@@ -1,4 +1,4 @@
-"""All operators on edges that leave one node, computed together.
+"""Mixed operations: all operators on the edges that leave one node, together.
 
 Every edge that leaves a node reads the same features. So the pools and the
 identity are computed once for all of them, an operator's convolutions are one
@@ -7,90 +7,25 @@ operators. The architecture weights go into the coefficients of the
 normalisations, so that their gradient costs nothing more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from jnas.spaces import norm, ops, pools
-from jnas.spaces.depthwise import depthwise, strided
-from jnas.spaces.primitives import materialise
+from jnas.ops import backend as backend_lib
+from jnas.ops import table
+from jnas.ops.backend import Backend
+from jnas.ops.plain import strided
+from jnas.spaces import norm
 
 Array = jax.Array
-Leaves = Mapping[str, Array]
-POOLS = {"max_pool_3x3": pools.max_pool, "avg_pool_3x3": pools.avg_pool}
-
-
-class Leaf(NamedTuple):
-  """An array that an operator keeps for each edge.
-
-  Attributes:
-    shape: of one edge's part.
-    init: gives it from a key.
-    learnt: whether it is a parameter; otherwise it is a running moment.
-  """
-
-  shape: tuple[int, ...]
-  init: Callable[..., Array]
-  learnt: bool
-
-
-def leaves(
-  op: str, channels: int, stride: int, *, affine: bool, pool_norm: bool
-) -> dict[str, Leaf]:
-  """Names and shapes of what an operator keeps for each of its edges.
-
-  Args:
-    op: an operator.
-    channels: C.
-    stride: of the edges.
-    affine: whether normalisations after convolutions have a scale and a bias.
-    pool_norm: whether a normalisation follows each pool. It never has a scale.
-  """
-  c, found = channels, {}
-
-  def weight(name: str, shape: tuple[int, ...], fan_in: int) -> None:
-    found[f"{op}_{name}"] = Leaf(shape, ops.fan_in_uniform(fan_in), True)
-
-  def normalised(repeat: int, scaled: bool) -> None:
-    zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
-    found[f"{op}_mean{repeat}"] = Leaf((c,), zeros, False)
-    found[f"{op}_var{repeat}"] = Leaf((c,), ones, False)
-    if scaled:
-      found[f"{op}_scale{repeat}"] = Leaf((c,), ones, True)
-      found[f"{op}_bias{repeat}"] = Leaf((c,), zeros, True)
-
-  form = ops.CONVOLUTIONS.get(op)
-  if isinstance(form, ops.Separable):
-    k = form.size
-    for repeat in range(1, form.repeats + 1):
-      weight(f"dw{repeat}", (k, k, c), k * k)
-      weight(f"pw{repeat}", (c, c), c)
-      normalised(repeat, affine)
-  elif isinstance(form, ops.Factorized):
-    weight("row", (1, form.size, c, c), c * form.size)
-    weight("column", (form.size, 1, c, c), c * form.size)
-    normalised(1, affine)
-  elif isinstance(form, ops.Plain):
-    fan_in = c * form.size**2
-    weight("kernel", (form.size, form.size, c, c), fan_in)
-    if form.shift and not affine:
-      weight("shift", (c,), fan_in)
-    normalised(1, affine)
-  elif op == "skip_connect" and stride == 2:
-    weight("halves", (2, c // 2, c), c)
-    normalised(1, affine)
-  elif op in POOLS and pool_norm:
-    normalised(1, False)
-  return found
-
-
-def is_moment(name: str) -> bool:
-  """Whether what `leaves` names so is a running moment."""
-  return name.rstrip("12").endswith(("_mean", "_var"))
+# By operator and name, what it learns and its running moments: [T', ...] each.
+Arrays = Mapping[str, Mapping[str, Array]]
+Moments = dict[str, dict[str, Array]]
 
 
 class Term(NamedTuple):
@@ -100,7 +35,7 @@ class Term(NamedTuple):
     op: the operator.
     features: [T', N, H', W', C] for the T' edges that keep it, or
       [1, N, H', W', C] where they are the same for all.
-    scales: [2, T' or 1, C] for `norm.affine`, or None where the features are
+    scales: [2, T' or 1, C] for `Backend.affine`, or None where the features are
       the operator's output.
   """
 
@@ -110,7 +45,7 @@ class Term(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Fan:
+class MixedOps:
   """The weighted features of T edges that leave one node.
 
   Attributes:
@@ -124,6 +59,7 @@ class Fan:
       the weights of their edge together, that of `none` included.
     shared: whether the edges share what an operator learns, and so its
       features.
+    backend: how operators are computed.
   """
 
   names: tuple[str, ...]
@@ -133,57 +69,60 @@ class Fan:
   axis: str | None = None
   partial: int = 1
   shared: bool = False
+  backend: Backend = backend_lib.CPU
 
   def __call__(
     self,
     x: Array,
-    leaves: Leaves,
+    arrays: Arrays,
     weights: Array | None = None,
     drop: Array | None = None,
-  ) -> tuple[list[Array], dict[str, Array]]:
+  ) -> tuple[list[Array], Moments]:
     """For each edge the sum over its operators of weight * operator(x).
 
     Args:
       x: [N, H, W, C].
-      leaves: what `leaves` names, for the T' edges that keep an operator:
-        [T', ...]; [1, ...] where they share it.
+      arrays: of each operator what `table.arrays` names, for the T' edges that
+        keep it: [T', ...]; [1, ...] where they share it.
       weights: [T, O], or None where every kept operator counts once.
       drop: [N, T, O] factors of drop path, or None.
 
     Returns:
-      T arrays [N, H', W', C], and the running moments by name.
+      T arrays [N, H', W', C], and the running moments.
     """
     seen = x.shape[-1] // self.partial
-    mixed, moments = self._mixed(x[..., :seen], leaves, weights, drop)
+    mixed, moments = self._mixed(x[..., :seen], arrays, weights, drop)
     if self.partial == 1:
       return mixed, moments
     rest = x[..., seen:]
     if self.stride == 2:
-      rest = pools.halve_max(rest)
+      rest = halve_max(rest)
     factors = jnp.ones(len(mixed)) if weights is None else weights.sum(-1)
     factors = factors.astype(x.dtype)
     joined = [
       jnp.concatenate([y, factors[t] * rest], -1) for t, y in enumerate(mixed)
     ]
-    return [ops.shuffle(y, self.partial) for y in joined], moments
+    return [shuffle(y, self.partial) for y in joined], moments
 
   def _mixed(
     self,
     x: Array,
-    leaves: Leaves,
+    arrays: Arrays,
     weights: Array | None,
     drop: Array | None,
-  ) -> tuple[list[Array], dict[str, Array]]:
+  ) -> tuple[list[Array], Moments]:
     """`__call__` on the channels that the operators see."""
     edges = len(self.kept)
-    terms, moments = self._terms(x, leaves)
+    terms, moments = self._terms(x, arrays)
     whole, pieces = None, [[] for _ in range(edges)]
     for op, features, scales in terms:
       where, column = self.where(op), self.names.index(op)
       if weights is not None:
-        y = _weighted(features, scales, rows(weights[:, column], where))
+        own = select_rows(weights[:, column], where)
+        y = self._weighted(features, scales, own)
       else:
-        y = features if scales is None else norm.affine(features, scales)
+        y = features
+        y = y if scales is None else self.backend.affine(y, scales)
       if drop is not None:
         factor = drop[:, where, column].T[:, :, None, None, None]
         y = y * factor.astype(x.dtype)
@@ -202,88 +141,143 @@ class Fan:
     """The edges that keep an operator."""
     return tuple(t for t, kept in enumerate(self.kept) if op in kept)
 
-  def _terms(
-    self, x: Array, leaves: Leaves
-  ) -> tuple[list[Term], dict[str, Array]]:
-    """Every operator that is kept, and the running moments by name."""
-    present = [op for op in self.names if self.where(op)]
-    found, moments = [], {}
+  def _weighted(
+    self, x: Array, scales: Array | None, weights: Array
+  ) -> Array:
+    """weights [T] times what the scales make of [T or 1, N, H, W, C]."""
+    factors = jnp.broadcast_to(weights[:, None], (len(weights), x.shape[-1]))
+    if scales is None:
+      return self.backend.scale(x, factors)
+    # Computed once here, not for each pixel in the loop that adds the terms.
+    scales = self.backend.fusion_barrier(scales * factors[None])
+    return self.backend.affine(x, scales)
 
-    def normalise(repeat: int, outputs: list[tuple[str, Array]]) -> list[Term]:
-      new, now = self._normalised(repeat, outputs, leaves)
-      moments.update(now)
+  def _terms(self, x: Array, arrays: Arrays) -> tuple[list[Term], Moments]:
+    """Every operator that is kept, and the running moments."""
+    rows = {op: table.get(op) for op in self.names if self.where(op)}
+    terms: list[Term] = []
+    moments: Moments = {}
+
+    def normalise(i: int, outputs: list[tuple[str, Array]]) -> list[Term]:
+      new, now = self._normalised(i, outputs, arrays)
+      for op, own in now.items():
+        moments.setdefault(op, {}).update(own)
       return new
 
+    for op, row in rows.items():
+      if row.form is None:
+        features, now = self._defined(op, x, arrays.get(op, {}))
+        terms.append(Term(op, features, None))
+        moments |= {op: now} if now else {}
     pooled = [
-      (op, POOLS[op](x, self.stride)[None]) for op in present if op in POOLS
+      (op, getattr(self.backend, row.form)(x, self.stride)[None])
+      for op, row in rows.items()
+      if row.form in ("max_pool", "avg_pool")
     ]
-    if pooled and f"{pooled[0][0]}_mean1" in leaves:
-      found += normalise(1, pooled)
+    if pooled and "mean1" in arrays.get(pooled[0][0], {}):
+      terms += normalise(1, pooled)
     else:
-      found += [Term(op, y, None) for op, y in pooled]
-    if "skip_connect" in present and self.stride == 1:
-      found.append(Term("skip_connect", x[None], None))
+      terms += [Term(op, y, None) for op, y in pooled]
+    if "skip_connect" in rows and self.stride == 1:
+      terms.append(Term("skip_connect", x[None], None))
 
-    active = jax.nn.relu(x)
-    first = [op for op in present if op in ops.CONVOLUTIONS]
-    margin = max((ops.margin(op) for op in first), default=0)
-    outputs = [(op, self._first(op, active, leaves, margin)) for op in first]
-    if "skip_connect" in present and self.stride == 2:
-      outputs.append(
-        ("skip_connect", ops.halve(active, leaves["skip_connect_halves"]))
-      )
-    terms = normalise(1, outputs)
+    first = self._first_stages(jax.nn.relu(x), rows, arrays)
+    normalised = normalise(1, first)
+    twice = [op for op, own in arrays.items() if "depthwise2" in own]
+    terms += [term for term in normalised if term.op not in twice]
+    seconds = []
+    for op, y, scales in normalised:
+      if op in twice:
+        kernels = _separable_kernels(rows[op], arrays[op], 2)
+        y = jax.nn.relu(self.backend.affine(y, scales))
+        seconds.append((op, self.backend.separable(y, [kernels])[0]))
+    return terms + normalise(2, seconds), moments
 
-    twice = [op for op in first if f"{op}_dw2" in leaves]
-    found += [term for term in terms if term.op not in twice]
-    seconds = [
-      (
-        op,
-        ops.separable(
-          jax.nn.relu(norm.affine(y, scales)),
-          leaves[f"{op}_dw2"],
-          leaves[f"{op}_pw2"],
-        ),
-      )
-      for op, y, scales in terms
-      if op in twice
+  def _defined(
+    self, op: str, x: Array, own: Mapping[str, Array]
+  ) -> tuple[Array, dict[str, Array]]:
+    """An operator by its definition: [T' or 1, N, H', W', C], and moments."""
+    count = len(next(iter(own.values()))) if own else 1
+    features, moments = [], []
+    for t in range(count):
+      edge, now = {name: value[t] for name, value in own.items()}, {}
+
+      def normalise(y: Array, i: int, edge=edge, now=now) -> Array:
+        if f"mean{i}" not in edge:  # of a pool, in evaluation
+          return y
+        known = {n: edge[f"{n}{i}"][None] for n in ("mean", "var")}
+        scales = [edge.get(f"{n}{i}") for n in ("scale", "bias")]
+        (p,), running = norm.coefficients(
+          [y[None]],
+          norm.Moments(**known),
+          *(None if s is None else s[None] for s in scales),
+          train=self.train,
+          axis=self.axis,
+          backend=self.backend,
+        )
+        now |= {f"{n}{i}": v[0] for n, v in running._asdict().items()}
+        return self.backend.affine(y[None], p)[0]
+
+      features.append(table.get(op).define(x, edge, normalise, self.stride))
+      moments.append(now)
+    return jnp.stack(features), jax.tree.map(lambda *v: jnp.stack(v), *moments)
+
+  def _first_stages(
+    self, x: Array, rows: Mapping[str, table.Operator], arrays: Arrays
+  ) -> list[tuple[str, Array]]:
+    """Convolutions of [N, H, W, C], up to the first normalisation of each."""
+    separable = [
+      op for op, row in rows.items() if isinstance(row.form, table.Separable)
     ]
-    return found + normalise(2, seconds), moments
+    kernels = [
+      _separable_kernels(rows[op], arrays[op], 1) for op in separable
+    ]
+    found = {}
+    if kernels:
+      stacks = self.backend.separable(x[None], kernels, self.stride)
+      found = dict(zip(separable, stacks, strict=True))
+    for op, row in rows.items():
+      if row.form == "full":
+        found[op] = self._full(x, **arrays[op])
+      elif row.form == "factorized":
+        found[op] = self._factorized(x, **arrays[op])
+    outputs = [(op, found[op]) for op in rows if op in found]
+    if "skip_connect" in rows and self.stride == 2:
+      halves = arrays["skip_connect"]["halves"]
+      y = self.backend.factorized_reduction(x, halves)
+      outputs.append(("skip_connect", y))
+    return outputs
 
-  def _first(self, op: str, x: Array, leaves: Leaves, margin: int) -> Array:
-    """An operator's first convolutions of [N, H, W, C]: [T', N, H', W', C]."""
-    form = ops.CONVOLUTIONS[op]
-    if isinstance(form, ops.Separable):
-      window, point = leaves[f"{op}_dw1"], leaves[f"{op}_pw1"]
-      return ops.separable(
-        x[None], window, point, self.stride, form.dilation, margin=margin
-      )
-    if isinstance(form, ops.Plain):
-      kernel = leaves[f"{op}_kernel"]
-      t, k, _, c, d = kernel.shape
-      wide = jnp.moveaxis(kernel, 0, 3).reshape(k, k, c, t * d)
-      y = ops.dense(x, wide, self.stride).reshape(*self._out(x), t, d)
-      y = jnp.moveaxis(y, 3, 0)
-      if (shift := leaves.get(f"{op}_shift")) is not None:
-        y = y + shift[:, None, None, None].astype(y.dtype)
-      return y
+  def _full(
+    self, x: Array, kernel: Array, shift: Array | None = None, **_: Array
+  ) -> Array:
+    """Convolutions k x k of [N, H, W, C]: [T', N, H', W', D]."""
+    t, k, _, c, d = kernel.shape
+    wide = jnp.moveaxis(kernel, 0, 3).reshape(k, k, c, t * d)
+    y = self.backend.convolution(x, wide, self.stride)
+    size = strided(x.shape[1:3], self.stride)
+    y = jnp.moveaxis(y.reshape(len(x), *size, t, d), 3, 0)
+    if shift is not None:
+      y = y + shift[:, None, None, None].astype(y.dtype)
+    return y
+
+  def _factorized(
+    self, x: Array, row: Array, column: Array, **_: Array
+  ) -> Array:
+    """Convolutions 1 x k and k x 1 of [N, H, W, C]: [T', N, H', W', C]."""
+    convolution = self.backend.convolution
     return jnp.stack(
       [
-        ops.dense(
-          ops.dense(x, row, (1, self.stride)), column, (self.stride, 1)
+        convolution(
+          convolution(x, across, (1, self.stride)), down, (self.stride, 1)
         )
-        for row, column in zip(
-          leaves[f"{op}_row"], leaves[f"{op}_column"], strict=True
-        )
+        for across, down in zip(row, column, strict=True)
       ]
     )
 
-  def _out(self, x: Array) -> tuple[int, ...]:
-    return x.shape[0], *strided(x.shape[1:3], self.stride)
-
   def _normalised(
-    self, repeat: int, outputs: list[tuple[str, Array]], leaves: Leaves
-  ) -> tuple[list[Term], dict[str, Array]]:
+    self, i: int, outputs: list[tuple[str, Array]], arrays: Arrays
+  ) -> tuple[list[Term], Moments]:
     """Terms by one normalisation of all outputs, and its running moments."""
     if not outputs:
       return [], {}
@@ -293,10 +287,10 @@ class Fan:
     def joined(kind: str) -> Array:
       # What is shared by edges has their moments as often; one is enough.
       return jnp.concatenate(
-        [leaves[f"{op}_{kind}{repeat}"][: len(y)] for op, y in outputs]
+        [arrays[op][f"{kind}{i}"][: len(y)] for op, y in outputs]
       )
 
-    scaled = f"{names[0]}_scale{repeat}" in leaves
+    scaled = f"scale{i}" in arrays[names[0]]
     scales, running = norm.coefficients(
       stacks,
       norm.Moments(joined("mean"), joined("var")),
@@ -304,29 +298,59 @@ class Fan:
       joined("bias") if scaled else None,
       train=self.train,
       axis=self.axis,
+      backend=self.backend,
     )
     terms = [
       Term(op, y, p) for (op, y), p in zip(outputs, scales, strict=True)
     ]
-    moments = {}
+    moments: Moments = {op: {} for op in names}
     for kind, value in running._asdict().items():
       parts = lax.split(value, [len(y) for y in stacks])
       for op, part in zip(names, parts, strict=True):
         shape = (1 if self.shared else len(self.where(op)), part.shape[1])
-        moments[f"{op}_{kind}{repeat}"] = jnp.broadcast_to(part, shape)
+        moments[op][f"{kind}{i}"] = jnp.broadcast_to(part, shape)
     return terms, moments
 
 
-def _weighted(x: Array, scales: Array | None, weights: Array) -> Array:
-  """weights [T] times what the scales make of [T or 1, N, H, W, C]."""
-  factors = jnp.broadcast_to(weights[:, None], (len(weights), x.shape[-1]))
-  if scales is None:
-    return depthwise(x, factors[:, None, None])
-  # Computed once here, not for each pixel in the loop that adds the terms.
-  return norm.affine(x, materialise(scales * factors[None]))
+def _separable_kernels(
+  row: table.Operator, own: Mapping[str, Array], i: int
+) -> backend_lib.Separable:
+  dilation = row.form.dilation
+  return backend_lib.Separable(
+    own[f"depthwise{i}"], own[f"pointwise{i}"], dilation
+  )
 
 
-def rows(x: Array, where: tuple[int, ...]) -> Array:
+def shuffle(x: Array, groups: int) -> Array:
+  """x with the channels of its groups in turn: ShuffleNet's shuffle.
+
+  Args:
+    x: [..., C], the groups one after the other.
+    groups: K, a divisor of C.
+
+  >>> [int(i) for i in shuffle(jnp.arange(8), 4)]
+  [0, 2, 4, 6, 1, 3, 5, 7]
+  """
+  split = x.reshape(*x.shape[:-1], groups, -1)
+  return jnp.swapaxes(split, -1, -2).reshape(x.shape)
+
+
+def halve_max(x: Array) -> Array:
+  """The maximum over 2 x 2 pixels: [N, ceil(H / 2), ceil(W / 2), C].
+
+  Args:
+    x: [N, H, W, C]; an odd size is padded with -inf. Of equal pixels the first
+      has the gradient.
+  """
+  pads = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
+  x = jnp.pad(x, pads, constant_values=-jnp.inf)
+  views = [x[:, i::2, j::2] for i in range(2) for j in range(2)]
+  # Not a maximum: its gradient compares x with a maximum that may have been
+  # computed from another rounding of x, and is NaN where none is equal.
+  return functools.reduce(lambda y, z: jnp.where(y >= z, y, z), views)
+
+
+def select_rows(x: Array, where: tuple[int, ...]) -> Array:
   """x at those rows; a slice where they follow each other."""
   start, stop = where[0], where[0] + len(where)
   if where == tuple(range(start, stop)):

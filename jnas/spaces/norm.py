@@ -1,28 +1,26 @@
-"""Batch normalisation as two sums forward and two sums backward.
+"""Batch normalisation as an affine map of features.
 
 A normalisation is y = a x + b with a, b from the first two moments of x, and
 whatever multiplies y afterwards (an architecture weight, say) goes into a and
-b. The map (a, b) -> a x + b and the map g -> (sum g x, sum g) are each other's
-transpose; both are one pass over the features, and with them the gradients of
-scale, bias, moments and architecture weights come from the same two sums.
+b: so a weight and its gradient cost no pass over the features.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
 from jax import lax
-from jax.interpreters import ad
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.spaces import depthwise, primitives
+from jnas.ops import backend as backend_lib
+from jnas.ops.backend import Backend
+from jnas.ops.plain import EPSILON
 
 Array = jax.Array
 
 MOMENTUM = 0.9
-EPSILON = 1e-5
 
 
 class Moments(NamedTuple):
@@ -40,6 +38,7 @@ def coefficients(
   *,
   train: bool,
   axis: str | None = None,
+  backend: Backend = backend_lib.CPU,
 ) -> tuple[list[Array], Moments]:
   """How to normalise several stacks of features, and their running moments.
 
@@ -55,16 +54,21 @@ def coefficients(
     train: whether to normalise with the moments of these features and move
       the running ones towards them, or to normalise with the running ones.
     axis: mesh axis over which the moments are shared, or None.
+    backend: how it is computed.
 
   Returns:
-    For each stack the [2, T, C] that `affine` takes, and the running moments.
+    For each stack the [2, T, C] that `Backend.affine` takes, and the running
+    moments.
   """
   mean, var = running
   sizes = [x.shape[0] for x in stacks]
   if train:
     counts = [np.prod(x.shape[1:4]) for x in stacks]
     means = jnp.concatenate(
-      [moments(x) / n for x, n in zip(stacks, counts, strict=True)], 1
+      [
+        backend.moments(x) / n for x, n in zip(stacks, counts, strict=True)
+      ],
+      1,
     )
     n = np.repeat(counts, sizes)[:, None]
     if axis is not None:
@@ -93,11 +97,13 @@ class BatchNorm(nn.Module):
     train: whether to use (and record) the moments of this batch.
     scaled: whether there are a scale and a bias.
     axis: mesh axis over which moments are shared, or None.
+    backend: how it is computed.
   """
 
   train: bool
   scaled: bool = True
   axis: str | None = None
+  backend: Backend = backend_lib.CPU
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -116,102 +122,8 @@ class BatchNorm(nn.Module):
       bias,
       train=self.train,
       axis=self.axis,
+      backend=self.backend,
     )
     if self.train and not self.is_initializing():
       mean.value, var.value = now.mean[0], now.var[0]
-    return affine(x[None], p)[0]
-
-
-def affine(x: Array, p: Array) -> Array:
-  """p[0] * x + p[1], for each edge and channel.
-
-  Args:
-    x: [T, N, H, W, C], or [1, N, H, W, C] where all edges read the same.
-    p: [2, T, C], float32 or better.
-
-  Returns:
-    [T, N, H, W, C] of the type of x.
-  """
-  return _affine.bind(x, p)
-
-
-def moments(x: Array) -> Array:
-  """[2, T, C]: the sums of x^2 and of x over examples and pixels.
-
-  Args:
-    x: [T, N, H, W, C].
-  """
-  return _moments.bind(x)
-
-
-def keep_sums(primitive: Any, *_: Any, **__: Any) -> bool:
-  """A policy of `jax.checkpoint`: sums are small, so they are kept."""
-  return primitive in (_moments, _sums)
-
-
-def _affine_rule(x: Array, p: Array) -> Array:
-  a, b = p[:, :, None, None, None, :]
-  return (a * x + b).astype(x.dtype)
-
-
-def _sums_rule(x: Array, g: Array, total: Array) -> Array:
-  kind = jnp.promote_types(x.dtype, jnp.float32)
-  x, g = x.astype(kind), g.astype(kind)
-  return jnp.stack([(x * g).sum((1, 2, 3)), total])
-
-
-def _with_total(x: Array, g: Array) -> tuple[Array, Array, Array]:
-  """The sum of g is one for all normalisations whose outputs are added."""
-  kind = jnp.promote_types(x.dtype, jnp.float32)
-  return x, g, g.astype(kind).sum((1, 2, 3))
-
-
-_affine = primitives.primitive(
-  "affine",
-  _affine_rule,
-  lambda x, p: ((p.shape[1], *x.shape[1:]), x.dtype),
-  apart=lambda: False,
-)
-_sums = primitives.primitive(
-  "affine_sums",
-  _sums_rule,
-  lambda x, g: (
-    (2, g.shape[0], g.shape[4]), jnp.promote_types(x.dtype, jnp.float32)
-  ),
-  before=_with_total,
-)
-_moments = primitives.primitive(
-  "moments",
-  lambda x: _sums_rule(*_with_total(x, x)),
-  lambda x: (
-    (2, x.shape[0], x.shape[4]), jnp.promote_types(x.dtype, jnp.float32)
-  ),
-)
-
-
-def _moments_jvp(dx: Array, x: Array) -> Array:
-  factors = jnp.asarray([2, 1]).reshape(2, 1, 1)
-  return _sums.bind(x, dx) * factors
-
-
-def _affine_jvp(dx: Array, x: Array, p: Array) -> Array:
-  del x
-  return depthwise.depthwise(dx, p[0][:, None, None, :])
-
-
-def _sums_jvp(dx: Array, x: Array, g: Array) -> Array:
-  del x
-  first = depthwise.products(dx, g)
-  return jnp.stack([first, jnp.zeros_like(first)])
-
-
-def _linear(other: Any):
-  """The transpose, in the second argument, of one map is the other."""
-  return lambda ct, x, _: (None, other.bind(x, ct))
-
-
-ad.defjvp(_moments, _moments_jvp)
-ad.defjvp(_affine, _affine_jvp, lambda dp, x, p: _affine.bind(x, dp))
-ad.defjvp(_sums, _sums_jvp, lambda dg, x, g: _sums.bind(x, dg))
-ad.primitive_transposes[_affine] = _linear(_sums)
-ad.primitive_transposes[_sums] = _linear(_affine)
+    return self.backend.affine(x[None], p)[0]

@@ -21,15 +21,18 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.spaces import mixed, norm, ops
+from jnas.ops import backend as backend_lib
+from jnas.ops import table
+from jnas.ops.backend import Backend
+from jnas.ops.plain import strided
+from jnas.spaces import mixed, norm
 from jnas.spaces.blocks import Preprocess
-from jnas.spaces.cells import check
-from jnas.spaces.depthwise import strided
-from jnas.spaces.pointwise import pointwise
+from jnas.spaces.cells import OpArrays, check, first_values
 from jnas.spaces.spec import Cell
 
 Array = jax.Array
-Arrays = dict[str, Array]
+# By operator (or bottleneck) and name.
+Arrays = dict[str, dict[str, Array]]
 
 
 class SharedCell(nn.Module):
@@ -54,6 +57,7 @@ class SharedCell(nn.Module):
     active: the operators that are computed, for each edge; all of them count
       once. The rest keeps its parameters and moments. None for all that the
       cell keeps, with weights.
+    backend: how operators are computed.
   """
 
   cell: Cell
@@ -68,6 +72,7 @@ class SharedCell(nn.Module):
   bottleneck: int = 1
   gated: bool = False
   active: tuple[tuple[str, ...], ...] | None = None
+  backend: Backend = backend_lib.CPU
 
   @nn.compact
   def __call__(self, s0: Array, s1: Array, weights: Array | None) -> Array:
@@ -81,15 +86,28 @@ class SharedCell(nn.Module):
     kept = self.active or self.cell.kept
     check(dataclasses.replace(self.cell, kept=kept))
     batch_norm = functools.partial(
-      norm.BatchNorm, train=self.train, scaled=self.affine, axis=self.axis
+      norm.BatchNorm,
+      train=self.train,
+      scaled=self.affine,
+      axis=self.axis,
+      backend=self.backend,
+    )
+    enter = functools.partial(
+      Preprocess, self.channels, norm=batch_norm, backend=self.backend
     )
     nodes = [
-      Preprocess(self.channels, halve, batch_norm, name=f"input{i}")(s)
+      enter(halve=halve, name=f"input{i}")(s)
       for i, (s, halve) in enumerate(((s0, self.halve_first), (s1, False)))
     ]
     nodes += [None] * (self.cell.nodes - len(nodes))
     owners, arrays = self._arrays()
-    moments = {n: a for n, a in arrays.items() if mixed.is_moment(n)}
+    moments = {op: _moments(own) for op, own in arrays.items()}
+
+    def record(now: dict[str, tuple[np.ndarray, dict[str, Array]]]) -> None:
+      for op, (rows, values) in now.items():
+        for name, value in values.items():
+          moments[op][name] = moments[op][name].at[rows].set(value)
+
     sums: list[Array | None] = [None] * self.cell.nodes
     sources = [i for i in range(len(nodes)) if self._operators(i)]
     for inner in (False, True):
@@ -97,16 +115,15 @@ class SharedCell(nn.Module):
       by_loop = self._by_loop(group) and weights is not None
       read = self._read_by_loop if by_loop else self._read_each
       nodes, sums, now = read(group, nodes, sums, owners, arrays, weights)
-      for name, (rows, values) in now.items():
-        moments[name] = moments[name].at[rows].set(values)
+      record(now)
     for j in range(self.cell.inputs, self.cell.nodes):
       if nodes[j] is None and sums[j] is not None:
         nodes[j], now = self._widened(j, sums[j], owners, arrays)
-        for name, (rows, values) in now.items():
-          moments[name] = moments[name].at[rows].set(values)
+        record(now)
     if self.train and not self.is_initializing():
-      for name, value in moments.items():
-        self.put_variable("batch_stats", name, value)
+      for op, values in moments.items():
+        if values:
+          self.put_variable("batch_stats", op, values)
     return jnp.concatenate([nodes[i] for i in self.cell.concat], -1)
 
   def _stride(self, source: int) -> int:
@@ -122,44 +139,42 @@ class SharedCell(nn.Module):
     }
     return tuple(op for op in self.cell.ops if op in present)
 
-  def _arrays(self) -> tuple[dict[str, list[int]], Arrays]:
-    """For each array the nodes that its rows are for; and the arrays."""
-    owners: dict[str, list[int]] = {}
-    kinds: dict[str, mixed.Leaf] = {}
+  def _arrays(self) -> tuple[dict[str, tuple[int, ...]], Arrays]:
+    """For each operator the nodes that its rows are for; and the arrays."""
+    kept: dict[str, OpArrays] = {}
     wide, narrow = self.channels, self.channels // self.bottleneck
 
-    def own(node: int, found: dict[str, mixed.Leaf]) -> None:
-      for name, leaf in found.items():
-        owners.setdefault(name, []).append(node)
-        kinds[name] = leaf
+    def own(node: int, name: str, found: tuple) -> None:
+      if any(found):
+        nodes = kept[name].edges if name in kept else ()
+        kept[name] = OpArrays((*nodes, node), *found)
 
     for source in range(self.cell.nodes):
       for op in self._operators(source):
-        own(
-          source,
-          mixed.leaves(
-            op,
-            narrow,
-            self._stride(source),
-            affine=self.affine,
-            pool_norm=self.pool_norm,
-          ),
+        found = table.arrays(
+          op,
+          narrow,
+          self._stride(source),
+          affine=self.affine,
+          pool_norm=self.pool_norm,
         )
+        own(source, op, found)
       if self.bottleneck > 1:
         if self._operators(source):
-          own(source, _projection("narrow", wide, narrow))
+          own(source, "narrow", _projection(wide, narrow))
         if source >= self.cell.inputs:
-          own(source, _projection("widen", narrow, wide))
+          own(source, "widen", _projection(narrow, wide))
     arrays = {}
-    for name, leaf in kinds.items():
-      shape = (len(owners[name]), *leaf.shape)
-      if leaf.learnt:
-        arrays[name] = self.param(name, leaf.init, shape)
-      else:
-        arrays[name] = self.variable(
-          "batch_stats", name, leaf.init, None, shape, jnp.float32
+    for op, each in kept.items():
+      rows = len(each.edges)
+      arrays[op] = {}
+      if each.learnt:
+        arrays[op] |= self.param(op, first_values, each.learnt, rows)
+      if each.stats:
+        arrays[op] |= self.variable(
+          "batch_stats", op, first_values, None, each.stats, rows
         ).value
-    return owners, arrays
+    return {op: each.edges for op, each in kept.items()}, arrays
 
   def _by_loop(self, group: Sequence[int]) -> bool:
     """Whether these nodes are read by one loop."""
@@ -171,59 +186,64 @@ class SharedCell(nn.Module):
       and len(present) == 1
     )
 
-  def _fan(self, kept: Sequence[tuple[str, ...]], stride: int) -> mixed.Fan:
-    return mixed.Fan(
+  def _mixed_ops(
+    self, kept: Sequence[tuple[str, ...]], stride: int
+  ) -> mixed.MixedOps:
+    return mixed.MixedOps(
       names=self.cell.ops,
       kept=tuple(kept),
       stride=stride,
       train=self.train,
       axis=self.axis,
       shared=True,
+      backend=self.backend,
     )
 
   def _read_each(self, group, nodes, sums, owners, arrays, weights):
     """Adds what is read of nodes to the sums, node by node."""
     nodes, sums = list(nodes), list(sums)
-    moments: dict[str, tuple[list[int], list[Array]]] = {}
+    moments: dict[str, tuple[list[int], list[dict[str, Array]]]] = {}
 
-    def note(name: str, row: int, value: Array) -> None:
-      rows, values = moments.setdefault(name, ([], []))
+    def note(op: str, row: int, values: dict[str, Array]) -> None:
+      rows, each = moments.setdefault(op, ([], []))
       rows.append(row)
-      values.append(value)
+      each.append(values)
 
     for source in group:
       if nodes[source] is None:
         nodes[source], now = self._widened(
           source, sums[source], owners, arrays
         )
-        for name, ((row,), value) in now.items():
-          note(name, row, value[0])
-      rows = {
-        name: own.index(source) for name, own in owners.items() if source in own
+        for op, ((row,), values) in now.items():
+          note(op, row, {name: value[0] for name, value in values.items()})
+      rows = {op: own.index(source) for op, own in owners.items()
+              if source in own}
+      own = {
+        op: {name: value[row] for name, value in arrays[op].items()}
+        for op, row in rows.items()
       }
-      leaves = {name: arrays[name][row] for name, row in rows.items()}
-      x, now = self._narrowed(nodes[source], leaves)
+      x, now = self._projected("narrow", nodes[source], own)
       kept = self.active or self.cell.kept
       edges = [
         e for e, (i, _) in enumerate(self.cell.edges) if i == source and kept[e]
       ]
       outputs = []
       if edges:
-        fan = self._fan([kept[e] for e in edges], self._stride(source))
-        outputs, more = fan(
+        ops = self._mixed_ops([kept[e] for e in edges], self._stride(source))
+        outputs, more = ops(
           x,
-          {name: leaf[None] for name, leaf in leaves.items()},
-          None if weights is None else mixed.rows(weights, tuple(edges)),
+          jax.tree.map(lambda leaf: leaf[None], own),
+          None if weights is None else mixed.select_rows(weights, tuple(edges)),
         )
-        now |= {name: value[0] for name, value in more.items()}
-      for name, value in now.items():
-        note(name, rows[name], value)
+        now |= jax.tree.map(lambda value: value[0], more)
+      for op, values in now.items():
+        note(op, rows[op], values)
       for e, y in zip(edges, outputs, strict=True):
         target = self.cell.edges[e][1]
         sums[target] = y if sums[target] is None else sums[target] + y
     return nodes, sums, {
-      name: (np.asarray(rows), jnp.stack(values))
-      for name, (rows, values) in moments.items()
+      op: (np.asarray(rows), jax.tree.map(lambda *v: jnp.stack(v), *values))
+      for op, (rows, values) in moments.items()
     }
 
   def _read_by_loop(self, group, nodes, sums, owners, arrays, weights):
@@ -236,53 +256,59 @@ class SharedCell(nn.Module):
     none = len(self.cell.edges)
     index = [[place.get((i, j), none) for j in targets] for i in group]
     padded = jnp.concatenate([weights, jnp.zeros_like(weights[:1])])
-    table = padded[np.asarray(index)]
-    mine = {n: own for n, own in owners.items() if set(group) <= set(own)}
-    where = {n: np.asarray([own.index(i) for i in group]) for n, own in
-             mine.items()}
-    leaves = {name: arrays[name][rows] for name, rows in where.items()}
+    mixes = padded[np.asarray(index)]
+    where = {
+      op: np.asarray([own.index(i) for i in group])
+      for op, own in owners.items()
+      if set(group) <= set(own)
+    }
+    stacks = {
+      op: {name: value[rows] for name, value in arrays[op].items()}
+      for op, rows in where.items()
+    }
 
-    def features(x: Array, leaves: Arrays, table: Array):
+    def features(x: Array, own: Arrays, mix: Array):
       """Weighted sums for all targets [T, N, H', W', c], and moments."""
-      x, moments = self._narrowed(x, leaves)
+      x, moments = self._projected("narrow", x, own)
+      own = jax.tree.map(lambda leaf: leaf[None], own)
       if not self.gated:
-        each = {name: leaf[None] for name, leaf in leaves.items()}
-        fan = self._fan((present,) * len(targets), stride)
-        outputs, now = fan(x, each, table)
-        moments |= {name: value[0] for name, value in now.items()}
+        ops = self._mixed_ops((present,) * len(targets), stride)
+        outputs, now = ops(x, own, mix)
+        moments |= jax.tree.map(lambda value: value[0], now)
         return jnp.stack(outputs), moments
       shape = len(x), *strided(x.shape[1:3], stride), x.shape[3]
       found = []
       for op in present:
-        own = {n: v[None] for n, v in leaves.items() if n.startswith(f"{op}_")}
-        rest = {n: v for n, v in own.items() if mixed.is_moment(n)}
+        arrays = {op: own[op]} if op in own else {}
+        rest = {name: _moments(values) for name, values in arrays.items()}
+        rest = {name: values for name, values in rest.items() if values}
 
-        def compute(op=op, own=own):
-          (y,), now = self._fan(((op,),), stride)(x, own)
+        def compute(op=op, arrays=arrays):
+          (y,), now = self._mixed_ops(((op,),), stride)(x, arrays)
           return y, now
 
         y, now = lax.cond(
-          (table[:, self.cell.ops.index(op)] != 0).any(),
+          (mix[:, self.cell.ops.index(op)] != 0).any(),
           compute,
           lambda rest=rest: (jnp.zeros(shape, x.dtype), rest),
         )
         found.append(y)
-        moments |= {name: value[0] for name, value in now.items()}
+        moments |= jax.tree.map(lambda value: value[0], now)
       columns = np.asarray([self.cell.ops.index(op) for op in present])
-      mix = table[:, columns].astype(x.dtype)
+      mix = mix[:, columns].astype(x.dtype)
       return jnp.einsum("tk,k...->t...", mix, jnp.stack(found)), moments
 
     def body(total, turn):
-      i, x, leaves, table = turn
+      i, x, own, mix = turn
       now = {}
       if inner:
         x = lax.dynamic_index_in_dim(total, i, keepdims=False)
-        x, now = self._projected("widen", x, leaves)
-      outputs, moments = checkpointed(x, leaves, table)
+        x, now = self._projected("widen", x, own)
+      outputs, moments = checkpointed(x, own, mix)
       return total + outputs, (x if inner else None, moments | now)
 
     checkpointed = jax.checkpoint(
-      features, prevent_cse=False, policy=norm.keep_sums
+      features, prevent_cse=False, policy=self.backend.saved
     )
     if inner:
       known, given = [sums[j] for j in targets], None
@@ -296,49 +322,56 @@ class SharedCell(nn.Module):
     total = jnp.stack([jnp.zeros_like(like) if s is None else s for s in known])
     order = jnp.asarray([i - first for i in group])
     total, (read, moments) = lax.scan(
-      body, total, (order, given, leaves, table)
+      body, total, (order, given, stacks, mixes)
     )
     nodes, sums = list(nodes), list(sums)
     for row, i in enumerate(group if inner else ()):
       nodes[i] = read[row]
     for j, value in zip(targets, mixed.unstack(total), strict=True):
       sums[j] = value
-    return nodes, sums, {n: (where[n], v) for n, v in moments.items()}
+    return nodes, sums, {op: (where[op], v) for op, v in moments.items()}
 
   def _widened(self, node, x, owners, arrays):
     """A node's features from the sum of what enters it, and moments."""
     if self.bottleneck == 1:
       return x, {}
-    row = owners["widen_kernel"].index(node)
-    leaves = {n: a[row] for n, a in arrays.items() if n.startswith("widen")}
-    y, now = self._projected("widen", x, leaves)
-    return y, {n: (np.asarray([row]), v[None]) for n, v in now.items()}
-
-  def _narrowed(self, x: Array, leaves: Arrays) -> tuple[Array, Arrays]:
-    return self._projected("narrow", x, leaves)
+    row = owners["widen"].index(node)
+    own = {"widen": {n: a[row] for n, a in arrays["widen"].items()}}
+    y, now = self._projected("widen", x, own)
+    return y, {
+      op: (np.asarray([row]), {n: v[None] for n, v in values.items()})
+      for op, values in now.items()
+    }
 
   def _projected(
-    self, name: str, x: Array, leaves: Arrays
+    self, name: str, x: Array, arrays: Arrays
   ) -> tuple[Array, Arrays]:
     """A bottleneck's 1 x 1 convolution and normalisation, and its moments."""
     if self.bottleneck == 1:
       return x, {}
-    y = pointwise(x[None], leaves[f"{name}_kernel"][None])
+    own = arrays[name]
+    y = self.backend.pointwise(x[None], own["kernel"][None])
     (p,), now = norm.coefficients(
       [y],
-      norm.Moments(*(leaves[f"{name}_{k}"][None] for k in ("mean", "var"))),
+      norm.Moments(own["mean1"][None], own["var1"][None]),
       train=self.train,
       axis=self.axis,
+      backend=self.backend,
     )
-    moments = {f"{name}_mean": now.mean[0], f"{name}_var": now.var[0]}
-    return norm.affine(y, p)[0], moments
+    moments = {"mean1": now.mean[0], "var1": now.var[0]}
+    return self.backend.affine(y, p)[0], {name: moments}
 
 
-def _projection(name: str, c: int, d: int) -> dict[str, mixed.Leaf]:
+def _moments(own: dict[str, Array]) -> dict[str, Array]:
+  return {name: value for name, value in own.items() if table.is_moment(name)}
+
+
+def _projection(c: int, d: int) -> tuple[dict[str, table.Parameter], ...]:
   """What a 1 x 1 convolution from c to d channels and its norm keep."""
   zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
   return {
-    f"{name}_kernel": mixed.Leaf((d, c), ops.fan_in_uniform(c), True),
-    f"{name}_mean": mixed.Leaf((d,), zeros, False),
-    f"{name}_var": mixed.Leaf((d,), ones, False),
+    "kernel": table.Parameter((d, c), table.fan_in_uniform(c))
+  }, {
+    "mean1": table.Parameter((d,), zeros),
+    "var1": table.Parameter((d,), ones),
   }

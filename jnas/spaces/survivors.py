@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jnas.spaces.cells import arrays
+from jnas.spaces.cells import op_arrays
 from jnas.spaces.spec import Cell, Spec
 
 Tree = Any
@@ -35,23 +35,28 @@ def survivors(tree: Tree, old: Spec, new: Spec) -> Tree:
     if not is_network(part):
       return part
     return {
-      module: {
-        name: value
-        if name not in rows.get(module, {})
-        else value[rows[module][name]]
-        for name, value in own.items()
-        if name not in rows.get(module, {}) or len(rows[module][name])
-      }
-      if isinstance(own, dict)
-      else own
+      module: _pruned(own, rows[module]) if module in rows else own
       for module, own in part.items()
     }
 
   return jax.tree.map(network, tree, is_leaf=is_network)
 
 
+def _pruned(cell: Tree, rows: dict[str, np.ndarray]) -> Tree:
+  """What a cell holds, of each operator the rows that stay."""
+  if not isinstance(cell, dict):
+    return cell
+  return {
+    name: jax.tree.map(lambda value, name=name: value[rows[name]], own)
+    if name in rows
+    else own
+    for name, own in cell.items()
+    if name not in rows or len(rows[name])
+  }
+
+
 def _rows(old: Spec, new: Spec) -> dict[str, dict[str, np.ndarray]]:
-  """For each cell's module and array the rows that stay."""
+  """For each cell's module and operator the rows that stay."""
   if [layer.cell for layer in old.layers] != [
     layer.cell for layer in new.layers
   ] or old.sharing:
@@ -65,25 +70,30 @@ def _rows(old: Spec, new: Spec) -> dict[str, dict[str, np.ndarray]]:
     if not all(isinstance(cell, Cell) for cell in cells):
       continue
     before, after = (
-      arrays(
-        cell,
-        1,  # channels do not matter to who owns what
-        layer.reduction,
-        affine=old.affine,
-        pool_norm=old.pool_norm,
-      )[0]
+      {
+        op: own.edges
+        for op, own in op_arrays(
+          cell,
+          1,  # channels do not matter to who owns what
+          layer.reduction,
+          affine=old.affine,
+          pool_norm=old.pool_norm,
+        ).items()
+      }
       for cell in cells
     )
-    more = [e for n in after for e in after[n] if e not in before.get(n, ())]
+    more = [
+      e for op in after for e in after[op] if e not in before.get(op, ())
+    ]
     if more:
       raise ValueError(
         f"layer {i}: the new spec keeps operators on edges {more[:3]} that the "
         "old one has pruned"
       )
     rows[f"cell{i}"] = {
-      name: np.asarray(
-        [edges.index(e) for e in after.get(name, ())], dtype=np.int32
+      op: np.asarray(
+        [edges.index(e) for e in after.get(op, ())], dtype=np.int32
       )
-      for name, edges in before.items()
+      for op, edges in before.items()
     }
   return rows

@@ -6,8 +6,8 @@ and its file states the rules with `jax.interpreters.ad`.
 
 XLA on CPU fuses without regard to what that costs: a window of 25 products
 into the sum of another operator, where it is computed once for each user. A
-computation that is called and not inlined keeps its loops to itself, so on CPU
-most primitives are such calls.
+computation that is called and not inlined keeps its loops to itself, so most
+primitives are such calls.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,8 +37,8 @@ def primitive(
   shape: Callable[..., tuple[tuple[int, ...], Any]],
   before: Callable[..., tuple[Array, ...]] | None = None,
   *,
-  apart: Callable[..., bool] = lambda **_: True,
-  skipped: bool = False,
+  no_inline: Callable[..., bool] = lambda **_: True,
+  may_skip: bool = False,
 ) -> Primitive:
   """A primitive that computes `rule`, as yet without derivatives.
 
@@ -48,10 +48,11 @@ def primitive(
     shape: of the same with abstract arrays; gives shape and dtype.
     before: of the same; gives the arrays that `rule` takes in their place. It
       is computed with what surrounds it, so once for all that need the same.
-    apart: of the static keywords: whether on CPU its loops are its own.
-    skipped: whether on CPU `rule` is not computed, and gives zeros, where a
-      scalar bool that may follow the arrays is false. It may follow those of
-      any primitive.
+    no_inline: of the static keywords: whether it is a call whose loops are not
+      fused with others.
+    may_skip: whether `rule` is not computed, and gives zeros, where a scalar
+      bool that may follow the arrays is false. It may follow those of any
+      primitive.
   """
   new = Primitive(name)
   parameters = inspect.signature(rule).parameters.values()
@@ -74,30 +75,25 @@ def primitive(
       with set_xla_metadata(inlineable="false"):
         return computed(*ready, **params)
 
-    if not apart(**params):
+    if not no_inline(**params):
       return computed(*ready, **params)
-    if not (skipped and args[arity:]):
+    if not (may_skip and args[arity:]):
       return alone()
     zeros = functools.partial(jnp.zeros, *shape(*args[:arity], **params))
     return lax.cond(args[arity], alone, zeros)
 
-  compiled = jax.jit(whole, static_argnames=static)
-
   def abstract(*args: Any, **params: Any) -> jax.core.ShapedArray:
     return jax.core.ShapedArray(*shape(*args[:arity], **params))
 
-  new.def_impl(compiled)
+  new.def_impl(jax.jit(whole, static_argnames=static))
   new.def_abstract_eval(abstract)
-  mlir.register_lowering(new, mlir.lower_fun(compiled, multiple_results=False))
-  mlir.register_lowering(
-    new, mlir.lower_fun(call, multiple_results=False), platform="cpu"
-  )
+  mlir.register_lowering(new, mlir.lower_fun(call, multiple_results=False))
   batching.primitive_batchers[new] = _one_by_one(new)
   return new
 
 
-def is_zero(tangent: Any) -> bool:
-  """Whether a tangent or cotangent stands for zeros that nobody made."""
+def is_symbolic_zero(tangent: Any) -> bool:
+  """Whether a tangent or cotangent stands for zeros that are no array."""
   return type(tangent) is ad.Zero
 
 
@@ -127,15 +123,15 @@ def _one_by_one(primitive: Primitive) -> Callable[..., tuple[Array, int]]:
   return batch
 
 
-def materialise(x: Array) -> Array:
-  """x, on CPU computed before what uses it and not in the same loop."""
-  return _materialise.bind(x)
+def fusion_barrier(x: Array) -> Array:
+  """x, computed before what uses it and not in the same loop."""
+  return _barrier.bind(x)
 
 
-_materialise = primitive(
-  "materialise", lambda x: x, lambda x: (x.shape, x.dtype)
+_barrier = primitive(
+  "fusion_barrier", lambda x: x, lambda x: (x.shape, x.dtype)
 )
-ad.deflinear2(_materialise, lambda ct, x: (_materialise.bind(ct),))
+ad.deflinear2(_barrier, lambda ct, x: (_barrier.bind(ct),))
 
 
 def sums(terms: Sequence[Array]) -> list[Array]:

@@ -18,8 +18,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from jnas import wanted
-from jnas.spaces import primitives, trilinear
+from jnas.ops.cpu import kernel_gradients, primitives, trilinear
+from jnas.ops.plain import strided
 
 Array = jax.Array
 
@@ -32,14 +32,14 @@ class Geometry(NamedTuple):
     size: k of the window, odd.
     stride: of both axes.
     dilation: of both axes.
-    margin: of the padding.
+    halo: of the padding.
   """
 
   shape: tuple[int, ...]
   size: int
   stride: int = 1
   dilation: int = 1
-  margin: int = 0
+  halo: int = 0
 
   @property
   def image(self) -> tuple[int, ...]:
@@ -57,27 +57,27 @@ def depthwise(
   kernel: Array,
   stride: int = 1,
   dilation: int = 1,
-  margin: int = 0,
+  halo: int = 0,
 ) -> Array:
   """The depthwise convolution of each edge, padded to keep H and W.
 
   Args:
     x: [T, N, H, W, C], or [1, N, H, W, C] where all edges read the same.
     kernel: [T, k, k, C], k odd, of the type of x or better. One of more than a
-      pixel is taken for a parameter (`jnas.wanted`).
+      pixel is taken for a parameter (`kernel_gradients`).
     stride: of both axes.
     dilation: of both axes.
-    margin: pixels of padding, where that is more than the window needs.
-      Convolutions of one x with one margin pad it once.
+    halo: pixels of padding, where that is more than the window needs.
+      Convolutions of one x with one halo pad it once.
 
   Returns:
     [T, N, ceil(H / stride), ceil(W / stride), C] of the type of x.
   """
   size = kernel.shape[1]
   # A factor for each channel need not be a parameter.
-  flags = wanted.flags() if size > 1 else ()
-  margin = max(margin, reach(size, dilation)) if size > 1 else 0
-  geometry = Geometry(x.shape, size, stride, dilation, margin)
+  flags = kernel_gradients.flags() if size > 1 else ()
+  halo = max(halo, reach(size, dilation)) if size > 1 else 0
+  geometry = Geometry(x.shape, size, stride, dilation, halo)
   return _form.forward.bind(x, kernel, *flags, geometry=geometry)
 
 
@@ -98,28 +98,28 @@ def reach(size: int, dilation: int = 1) -> int:
 
 def padded(
   x: Array,
-  margin: int,
+  halo: int,
   like: Sequence[int],
   stride: int = 1,
   fill: float = 0,
 ) -> Array:
-  """x with its pixels a stride apart on H x W pixels, and a margin around.
+  """x with its pixels a stride apart on H x W pixels, and a halo around.
 
   Args:
     x: [T, N, H', W', C].
-    margin: in pixels.
+    halo: in pixels.
     like: H and W.
     stride: of both axes.
     fill: of what is between and around.
 
   Returns:
-    [T, N, H + 2 * margin, W + 2 * margin, C].
+    [T, N, H + 2 * halo, W + 2 * halo, C].
   """
-  if not margin and stride == 1:
+  if not halo and stride == 1:
     return x
   none = (0, 0, 0)
   pads = [
-    (margin, margin + full - stride * (size - 1) - 1, stride - 1)
+    (halo, halo + full - stride * (size - 1) - 1, stride - 1)
     for size, full in zip(x.shape[2:4], like, strict=True)
   ]
   return lax.pad(x, jnp.asarray(fill, x.dtype), [none, none, *pads, none])
@@ -132,7 +132,7 @@ def views(
   stride: int = 1,
   dilation: int = 1,
   *,
-  margin: int,
+  halo: int,
 ) -> list[Array]:
   """For each pixel of the window, row by row, what the outputs see there.
 
@@ -140,17 +140,17 @@ def views(
   stride * w + dilation * j - p), p = dilation * (size - 1) / 2.
 
   Args:
-    x: [T, N, H, W, C] with that margin around.
+    x: [T, N, H, W, C] with that halo around.
     size: of the window, odd.
     out: H' and W' of the outputs.
     stride: of both axes.
     dilation: of both axes.
-    margin: of x.
+    halo: of x.
 
   Returns:
     size^2 arrays [T, N, H', W', C].
   """
-  corner = margin - reach(size, dilation)
+  corner = halo - reach(size, dilation)
   offsets = [corner + dilation * i for i in range(size)]
   span = [stride * (o - 1) + 1 for o in out]
   return [
@@ -165,11 +165,6 @@ def views(
   ]
 
 
-def strided(size: tuple[int, ...], stride: int) -> tuple[int, int]:
-  """H and W after a stride: rounded up."""
-  return -(-size[0] // stride), -(-size[1] // stride)
-
-
 def _weighted(seen: list[Array], kernel: Array) -> Array:
   """sum_i kernel[:, i] * seen[i] in the type of what is seen."""
   taps = kernel.reshape(kernel.shape[0], -1, 1, 1, 1, kernel.shape[3])
@@ -178,9 +173,9 @@ def _weighted(seen: list[Array], kernel: Array) -> Array:
 
 
 def _forward_rule(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
-  _, size, stride, dilation, margin = geometry
+  _, size, stride, dilation, halo = geometry
   out = strided(geometry.image, stride)
-  seen = views(x, size, out, stride, dilation, margin=margin)
+  seen = views(x, size, out, stride, dilation, halo=halo)
   return _weighted(seen, kernel)
 
 
@@ -190,7 +185,7 @@ def _back_rule(g: Array, kernel: Array, *, geometry: Geometry) -> Array:
     geometry.size,
     geometry.image,
     dilation=geometry.dilation,
-    margin=geometry.reach,
+    halo=geometry.reach,
   )
   y = _weighted(seen[::-1], kernel)
   if geometry.shape[0] < y.shape[0]:
@@ -200,8 +195,8 @@ def _back_rule(g: Array, kernel: Array, *, geometry: Geometry) -> Array:
 
 
 def _kernel_rule(x: Array, g: Array, *, geometry: Geometry) -> Array:
-  _, size, stride, dilation, margin = geometry
-  seen = views(x, size, g.shape[2:4], stride, dilation, margin=margin)
+  _, size, stride, dilation, halo = geometry
+  seen = views(x, size, g.shape[2:4], stride, dilation, halo=halo)
   kind = jnp.promote_types(x.dtype, jnp.float32)
   g = g.astype(kind)
   sums = primitives.sums([view.astype(kind) * g for view in seen])
@@ -209,7 +204,7 @@ def _kernel_rule(x: Array, g: Array, *, geometry: Geometry) -> Array:
 
 
 def _features_padded(x: Array, other: Array, *, geometry: Geometry):
-  return padded(x, geometry.margin, geometry.image), other
+  return padded(x, geometry.halo, geometry.image), other
 
 
 def _gradients_padded(g: Array, kernel: Array, *, geometry: Geometry):

@@ -12,8 +12,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from jnas import wanted
-from jnas.spaces import trilinear
+from jnas.ops.cpu import kernel_gradients, trilinear
 
 Array = jax.Array
 
@@ -23,12 +22,12 @@ def pointwise(x: Array, kernel: Array) -> Array:
 
   Args:
     x: [T, N, H, W, C].
-    kernel: [T, D, C], a parameter (`jnas.wanted`).
+    kernel: [T, D, C], a parameter (`kernel_gradients`).
 
   Returns:
     [T, N, H, W, D] of the type of x.
   """
-  return _form.forward.bind(x, kernel, *wanted.flags())
+  return _form.forward.bind(x, kernel, *kernel_gradients.flags())
 
 
 def _matrices(x: Array) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas.spaces import stacks
+from jnas.ops.cpu import rows
 
 ENDS = jnp.asarray([(0, 1), (0, 2), (1, 2), (2, 3), (0, 3)])
 
@@ -29,7 +29,7 @@ def looped(read, write):
 
 
 INDEXING = (lambda s, i: (s[i], s)), (lambda s, i, y: s.at[i].add(y))
-OURS = looped(stacks.take, stacks.add)
+OURS = looped(rows.take, rows.add)
 PLAIN = looped(*INDEXING)
 
 
@@ -51,7 +51,7 @@ def test_gradients_by_one_of_the_two(number, x64):
   args = normal(4, 3), normal(3, seed=1)
   got, exact = (
     jax.grad(once(*both), number)(*args)
-    for both in ((stacks.take, stacks.add), INDEXING)
+    for both in ((rows.take, rows.add), INDEXING)
   )
   np.testing.assert_allclose(got, exact, rtol=1e-13)
 
@@ -80,8 +80,8 @@ def test_mapping_over_any_of_the_arguments(x64):
 def test_a_row_that_is_kept_needs_no_copy_of_the_stack():
   def program(nodes):
     def body(nodes, ends):
-      x, nodes = stacks.take(nodes, ends[0])
-      return stacks.add(nodes, ends[1], jnp.sin(x)), x
+      x, nodes = rows.take(nodes, ends[0])
+      return rows.add(nodes, ends[1], jnp.sin(x)), x
 
     return lax.scan(body, nodes, ENDS)
 

@@ -17,8 +17,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 import jax.numpy as jnp
 
-from jnas.spaces import primitives
-from jnas.spaces.primitives import is_zero
+from jnas.ops.cpu import primitives
+from jnas.ops.cpu.primitives import is_symbolic_zero
 
 Array = jax.Array
 
@@ -98,7 +98,7 @@ batching.primitive_batchers[_add] = _mapped(_add_rule, 0)
 def _take_jvp(primals: Any, tangents: Any) -> Any:
   (stack, i), (moved, _) = primals, tangents
   found = _take.bind(stack, i)
-  if is_zero(moved):
+  if is_symbolic_zero(moved):
     return found, [ad.Zero.from_primal_value(y) for y in found]
   return found, _take.bind(moved, i)
 
@@ -106,24 +106,24 @@ def _take_jvp(primals: Any, tangents: Any) -> Any:
 def _add_jvp(primals: Any, tangents: Any) -> Any:
   (stack, i, y), (moved, _, dy) = primals, tangents
   found = _add.bind(stack, i, y)
-  if is_zero(dy):
+  if is_symbolic_zero(dy):
     return found, moved
-  if is_zero(moved):
+  if is_symbolic_zero(moved):
     moved = jnp.zeros_like(stack)
   return found, _add.bind(moved, i, dy)
 
 
 def _take_transpose(cotangents: Any, stack: Any, i: Array) -> Any:
   row, whole = cotangents
-  if is_zero(row):
+  if is_symbolic_zero(row):
     return whole, None
-  if is_zero(whole):
+  if is_symbolic_zero(whole):
     whole = jnp.zeros(stack.aval.shape, stack.aval.dtype)
   return _add.bind(whole, i, row), None
 
 
 def _add_transpose(cotangent: Any, stack: Any, i: Array, y: Any) -> Any:
-  if is_zero(cotangent):
+  if is_symbolic_zero(cotangent):
     return None, None, None
   row, whole = _take.bind(cotangent, i)
   return (

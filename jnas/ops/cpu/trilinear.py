@@ -18,8 +18,8 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
-from jnas.spaces import primitives
-from jnas.spaces.primitives import is_zero
+from jnas.ops.cpu import primitives
+from jnas.ops.cpu.primitives import is_symbolic_zero
 
 Array = jax.Array
 Product = Callable[..., Array]
@@ -29,14 +29,14 @@ class Part(NamedTuple):
   """One of the derivatives: what `primitives.primitive` takes.
 
   All three parts of a form have the same static keywords. One scalar more may
-  follow the arrays of each (`skipped` there); where it is false the gradient of
-  the kernel is not computed.
+  follow the arrays of each (`may_skip` there); where it is false the gradient
+  of the kernel is not computed.
   """
 
   rule: Callable[..., Array]
   shape: Callable[..., tuple[tuple[int, ...], Any]]
   before: Callable[..., tuple[Array, ...]] | None = None
-  apart: Callable[..., bool] = lambda **_: True
+  no_inline: Callable[..., bool] = lambda **_: True
 
 
 class Form(NamedTuple):
@@ -58,12 +58,12 @@ def form(name: str, forward: Part, back: Part, kernel: Part) -> Form:
   parts = Form(
     _primitive(name, forward),
     _primitive(f"{name}_back", back),
-    _primitive(f"{name}_kernel", kernel, skipped=True),
+    _primitive(f"{name}_kernel", kernel, may_skip=True),
   )
   f, b, k = (part.bind for part in parts)
   _differentiate(parts.forward, forward, b, k)
   _differentiate(parts.back, back, f, _swapped(k))
-  _differentiate(parts.kernel, kernel, _swapped(b), f, skipped=True)
+  _differentiate(parts.kernel, kernel, _swapped(b), f, may_skip=True)
   return parts
 
 
@@ -71,10 +71,10 @@ def _swapped(product: Product) -> Product:
   return lambda a, b, *flag, **params: product(b, a, *flag, **params)
 
 
-def _primitive(name: str, part: Part, *, skipped: bool = False) -> Primitive:
-  rule, shape, before, apart = part
+def _primitive(name: str, part: Part, *, may_skip: bool = False) -> Primitive:
+  rule, shape, before, no_inline = part
   return primitives.primitive(
-    name, rule, shape, before, apart=apart, skipped=skipped
+    name, rule, shape, before, no_inline=no_inline, may_skip=may_skip
   )
 
 
@@ -101,7 +101,7 @@ def _along(part: Part) -> Part:
       *part.before(da, db, **params),
     )
 
-  return Part(rule, shape, part.before and before, part.apart)
+  return Part(rule, shape, part.before and before, part.no_inline)
 
 
 def _differentiate(
@@ -110,7 +110,7 @@ def _differentiate(
   first: Product,
   second: Product,
   *,
-  skipped: bool = False,
+  may_skip: bool = False,
 ) -> None:
   """States all derivatives of a part.
 
@@ -119,14 +119,14 @@ def _differentiate(
     part: what it was made of.
     first: (cotangent, b) -> the cotangent of a.
     second: (a, cotangent) -> that of b.
-    skipped: of `primitives.primitive`.
+    may_skip: of `primitives.primitive`.
   """
-  both = _primitive(f"{primitive.name}_along", _along(part), skipped=skipped)
+  both = _primitive(f"{primitive.name}_along", _along(part), may_skip=may_skip)
 
   def along(a, b, da, db, flag, params):
     """F(da, b) + F(a, db), or None where neither is there."""
-    left = not (is_zero(da) or is_zero(b))
-    right = not (is_zero(a) or is_zero(db))
+    left = not (is_symbolic_zero(da) or is_symbolic_zero(b))
+    right = not (is_symbolic_zero(a) or is_symbolic_zero(db))
     if left and right:
       return both.bind(a, b, da, db, *flag, **params)
     if left:

@@ -1,22 +1,24 @@
 """Kernels' gradients that a round of a loop leaves out, on a small network."""
 
+import functools
+
 from derivatives import normal
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnas import hypergrad, wanted
-from jnas.spaces import norm
-from jnas.spaces.depthwise import depthwise
-from jnas.spaces.pointwise import pointwise
+from jnas import hypergrad
+from jnas.ops.cpu import affine, kernel_gradients
+from jnas.ops.cpu.depthwise import depthwise
+from jnas.ops.cpu.pointwise import pointwise
 
 
 def loss(w, alpha):
   """A convolution and the identity, weighted in both ways that cells have."""
   x = normal(1, 2, 4, 4, 4, seed=2)
   y = pointwise(depthwise(jnp.tanh(x), w["window"]), w["point"])
-  y = norm.affine(y, alpha["scales"])
+  y = affine.affine(y, alpha["scales"])
   y = y + depthwise(y * y, alpha["factors"])
   return jnp.mean(jnp.sin(y))
 
@@ -34,7 +36,7 @@ def test_only_gradients_of_kernels_may_be_left_out(point):
 
   @jax.jit
   def within(flag):
-    with wanted.within(flag):
+    with kernel_gradients.only_where(flag):
       return gradient(*point)
 
   whole = jax.jit(gradient)(*point)
@@ -46,23 +48,28 @@ def test_only_gradients_of_kernels_may_be_left_out(point):
 
 
 def test_the_amended_term_is_that_of_whole_products(point):
-  def of(unroll):
+  def of(products):
     return jax.jit(
       lambda w, alpha: hypergrad.amended(
-        loss, loss, w, alpha, eta=0.1, unroll=unroll
+        loss, loss, w, alpha, eta=0.1, products=products
       )
     )(*point)
 
-  found = of(False)
+  looped = functools.partial(
+    hypergrad.looped_products, only_where=kernel_gradients.only_where
+  )
+  found = of(hypergrad.two_products)
   assert max(abs(leaf).max() for leaf in jax.tree.leaves(found.second)) > 1e-6
-  close(found, of(True))
+  for products in (looped, hypergrad.looped_products):
+    close(of(products), found)
 
 
-def test_outside_everything_is_wanted():
-  with pytest.raises(RuntimeError, match="stop"), wanted.within(jnp.bool_(0)):
-    assert len(wanted.flags()) == 1
-    raise RuntimeError("stop")
-  assert wanted.flags() == ()
+def test_outside_all_gradients_are_computed():
+  with pytest.raises(RuntimeError, match="stop"):
+    with kernel_gradients.only_where(jnp.bool_(0)):
+      assert len(kernel_gradients.flags()) == 1
+      raise RuntimeError("stop")
+  assert kernel_gradients.flags() == ()
 
 
 def close(got, exact):

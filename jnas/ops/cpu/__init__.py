@@ -1,0 +1,1 @@
+"""Forms that are fast on CPU, and all that only exists for it."""

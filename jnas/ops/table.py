@@ -1,0 +1,299 @@
+"""The operators: one row each.
+
+A row has what an operator learns, its plain definition, its multiply-adds and
+the family that it is drawn as. Everything else follows from it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import math
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jnas.ops import plain
+from jnas.ops.plain import Norm, Params, strided
+
+Array = jax.Array
+Initializer = jax.nn.initializers.Initializer
+
+
+class Parameter(NamedTuple):
+  """An array that an operator learns on one edge.
+
+  Attributes:
+    shape: of the array.
+    init: (key, shape) -> its first value.
+    search_only: whether it is there only where normalisations have no bias.
+  """
+
+  shape: tuple[int, ...]
+  init: Initializer
+  search_only: bool = False
+
+
+class OpCounts(NamedTuple):
+  """What a part of a network does on one image.
+
+  Attributes:
+    macs: multiply-adds of convolutions and of the classifier.
+    norm_elements: elements that normalisations give.
+    relu_elements: elements that ReLUs read.
+  """
+
+  macs: int = 0
+  norm_elements: int = 0
+  relu_elements: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Separable:
+  """What sets a sep_conv or a dil_conv apart, for forms that group them."""
+
+  size: int
+  dilation: int = 1
+  repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+  """An operator on features [N, H, W, C], at a stride of one or two.
+
+  Attributes:
+    family: what it is drawn as; one of `jnas.genotype.FAMILIES`, or a new one.
+    define: (x, parameters by name, norm, stride) -> y of ceil(H / stride) x
+      ceil(W / stride) pixels. `norm(y, i)` is its i-th normalisation.
+    parameters: (C, stride) -> what it learns, by name. With a stride of two it
+      may have parameters where it has none otherwise, or the same.
+    norms: stride -> how many normalisations there are.
+    counts: (C, (H, W), stride) -> what it does on one image.
+    pool: whether it is a pool: its normalisation is there in search networks
+      only and has no scale (and is not in its counts).
+    form: how backends know it, if they compute it in a way of their own: a
+      `Separable`, or the name of the definition. None: they compute `define`.
+  """
+
+  family: str
+  define: Callable[[Array, Params, Norm, int], Array]
+  parameters: Callable[[int, int], Mapping[str, Parameter]]
+  norms: Callable[[int], int]
+  counts: Callable[[int, tuple[int, int], int], OpCounts]
+  pool: bool = False
+  form: Separable | str | None = None
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+  """An initializer drawing from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+
+  PyTorch's default for convolutions since 1.0, so that of the field's code.
+  """
+
+  def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
+    bound = fan_in**-0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def _weight(shape: tuple[int, ...], fan_in: int, **options) -> Parameter:
+  return Parameter(shape, fan_in_uniform(fan_in), **options)
+
+
+def _sizes(c: int, size: Sequence[int], stride: int) -> tuple[int, int]:
+  """Elements of the input and of the output."""
+  return c * math.prod(size), c * math.prod(strided(size, stride))
+
+
+def _separable(
+  family: str, size: int, dilation: int = 1, repeats: int = 1
+) -> Operator:
+  """ReLU, depthwise k x k, 1 x 1, norm; `repeats` times."""
+  options = dict(dilation=dilation, repeats=repeats)
+
+  def parameters(c: int, stride: int) -> dict[str, Parameter]:
+    del stride
+    found = {}
+    for i in range(1, repeats + 1):
+      found[f"depthwise{i}"] = _weight((size, size, c), size**2)
+      found[f"pointwise{i}"] = _weight((c, c), c)
+    return found
+
+  def counts(c: int, image: tuple[int, int], stride: int) -> OpCounts:
+    inside, outside = _sizes(c, image, stride)
+    return OpCounts(
+      repeats * (size**2 + c) * outside,
+      repeats * outside,
+      inside + (repeats - 1) * outside,
+    )
+
+  return Operator(
+    family,
+    lambda *args: plain.separable_convolution(*args, **options),
+    parameters,
+    lambda stride: repeats,
+    counts,
+    form=Separable(size, **options),
+  )
+
+
+def _factorized(size: int) -> Operator:
+  """ReLU, convolution 1 x k, convolution k x 1, norm."""
+
+  def counts(c: int, image: tuple[int, int], stride: int) -> OpCounts:
+    inside, outside = _sizes(c, image, stride)
+    # The first convolution has its stride along W only.
+    between = c * image[0] * strided(image, stride)[1]
+    return OpCounts(size * c * (between + outside), outside, inside)
+
+  return Operator(
+    "convolution",
+    plain.factorized_convolution,
+    lambda c, stride: {
+      "row": _weight((1, size, c, c), c * size),
+      "column": _weight((size, 1, c, c), c * size),
+    },
+    lambda stride: 1,
+    counts,
+    form="factorized",
+  )
+
+
+def _full(size: int, shift: bool = False) -> Operator:
+  """ReLU, convolution k x k, norm.
+
+  In search networks of NAS-Bench-201 the convolution has a bias, as in the
+  published supernet; a normalisation takes it away again.
+  """
+
+  def parameters(c: int, stride: int) -> dict[str, Parameter]:
+    del stride
+    fan_in = c * size**2
+    found = {"kernel": _weight((size, size, c, c), fan_in)}
+    if shift:
+      found["shift"] = _weight((c,), fan_in, search_only=True)
+    return found
+
+  def counts(c: int, image: tuple[int, int], stride: int) -> OpCounts:
+    inside, outside = _sizes(c, image, stride)
+    return OpCounts(size**2 * c * outside, outside, inside)
+
+  return Operator(
+    "convolution",
+    plain.full_convolution,
+    parameters,
+    lambda stride: 1,
+    counts,
+    form="full",
+  )
+
+
+def _pool(name: str, pool: Callable[[Array, int], Array]) -> Operator:
+  return Operator(
+    "pooling",
+    lambda x, p, norm, stride: norm(pool(x, stride), 1),
+    lambda c, stride: {},
+    lambda stride: 1,
+    lambda c, image, stride: OpCounts(),
+    pool=True,
+    form=name,
+  )
+
+
+def _skip_counts(c: int, image: tuple[int, int], stride: int) -> OpCounts:
+  inside, outside = _sizes(c, image, stride)
+  return OpCounts() if stride == 1 else OpCounts(c * outside, outside, inside)
+
+
+_SEP, _DIL = "separable convolution", "dilated convolution"
+
+OPERATORS: dict[str, Operator] = {
+  "none": Operator(
+    "none",
+    lambda x, p, norm, stride: jnp.zeros_like(x[:, ::stride, ::stride]),
+    lambda c, stride: {},
+    lambda stride: 0,
+    lambda c, image, stride: OpCounts(),
+  ),
+  "skip_connect": Operator(
+    "skip connection",
+    plain.skip,
+    lambda c, stride: {}
+    if stride == 1
+    else {"halves": _weight((2, c // 2, c), c)},
+    lambda stride: stride - 1,
+    _skip_counts,
+    form="skip",
+  ),
+  "max_pool_3x3": _pool("max_pool", plain.max_pool),
+  "avg_pool_3x3": _pool("avg_pool", plain.avg_pool),
+  "sep_conv_3x3": _separable(_SEP, 3, repeats=2),
+  "sep_conv_5x5": _separable(_SEP, 5, repeats=2),
+  "sep_conv_7x7": _separable(_SEP, 7, repeats=2),
+  "dil_conv_3x3": _separable(_DIL, 3, dilation=2),
+  "dil_conv_5x5": _separable(_DIL, 5, dilation=2),
+  "conv_1x1": _full(1),
+  "conv_3x3": _full(3),
+  "conv_3x1_1x3": _factorized(3),
+  "conv_5x1_1x5": _factorized(5),
+  "conv_7x1_1x7": _factorized(7),
+  "nor_conv_1x1": _full(1, shift=True),
+  "nor_conv_3x3": _full(3, shift=True),
+}
+
+
+def get(name: str) -> Operator:
+  """The row of an operator.
+
+  Raises:
+    ValueError: there is none.
+  """
+  if name not in OPERATORS:
+    raise ValueError(
+      f"expected an operator out of {', '.join(OPERATORS)}, got {name!r}"
+    )
+  return OPERATORS[name]
+
+
+def is_moment(name: str) -> bool:
+  """Whether an array of an operator is a running moment, as `arrays` names it.
+
+  >>> is_moment("var2"), is_moment("scale2")
+  (True, False)
+  """
+  return re.fullmatch(r"(mean|var)\d+", name) is not None
+
+
+def arrays(
+  name: str, channels: int, stride: int, *, affine: bool, pool_norm: bool
+) -> tuple[dict[str, Parameter], dict[str, Parameter]]:
+  """What an operator learns on one edge, and its running moments.
+
+  Args:
+    name: of the operator.
+    channels: C.
+    stride: of the edge.
+    affine: whether normalisations after convolutions have a scale and a bias.
+    pool_norm: whether a normalisation follows each pool. It never has a scale.
+
+  Returns:
+    The parameters by name, the scales and biases of normalisations among them,
+    and the means and variances by name. `scale1` is that of the first.
+  """
+  row, c = get(name), (channels,)
+  zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
+  learnt = {
+    own: parameter
+    for own, parameter in row.parameters(channels, stride).items()
+    if not (affine and parameter.search_only)
+  }
+  stats = {}
+  count = 0 if row.pool and not pool_norm else row.norms(stride)
+  for i in range(1, count + 1):
+    if affine and not row.pool:
+      learnt[f"scale{i}"] = Parameter(c, ones)
+      learnt[f"bias{i}"] = Parameter(c, zeros)
+    stats[f"mean{i}"] = Parameter(c, zeros)
+    stats[f"var{i}"] = Parameter(c, ones)
+  return learnt, stats
