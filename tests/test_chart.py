@@ -1,10 +1,13 @@
 """Charts: where marks and numbers stand, worked out by hand."""
 
+import base64
+import io
 import re
 
+from PIL import Image
 import pytest
 
-from jnas.report import chart
+from jnas.report import chart, draw
 
 
 def test_a_line_stands_where_its_numbers_say():
@@ -78,6 +81,21 @@ def test_a_legend_goes_on_in_another_line():
   places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="ink"', svg)
   assert len({y for _, y in places}) >= 3
   assert all(float(x) + 21 * 6 < chart.WIDTH for x, _ in places)
+
+
+def test_pixels_of_weights():
+  weights = {(0, 2): [[0.0, 0.5], [None, 1.0]]}
+  svg = draw.heat("x", ["a", "b"], [1, 2], weights, [], shared=False).svg
+  data, scale = re.findall(r"base64,([^\"]*)", svg)
+  image = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA")
+  shown = [image.getpixel((x, y)) for y in (0, 1) for x in (0, 1)]
+  white, middle, gone, dark = shown
+  assert (white, dark) == ((255, 255, 255, 255), (13, 18, 63, 255))
+  assert gone[3] == 64 and middle[3] == 255
+  assert white > middle > dark
+  # The scale goes from the least to the most.
+  ends = Image.open(io.BytesIO(base64.b64decode(scale))).convert("RGBA")
+  assert (ends.getpixel((0, 0)), ends.getpixel((63, 0))) == (white, dark)
 
 
 def test_text_is_escaped():

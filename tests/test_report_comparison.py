@@ -9,7 +9,11 @@ from made_up_runs import (
   make_stack,
   write_json,
 )
+import pytest
 from test_report import page_of
+
+from jnas.report import comparison, records
+from jnas.report.groups import Group, Member, of_runs
 
 
 def test_comparison(tmp_path):
@@ -50,3 +54,56 @@ def test_all_kinds_are_compared(tmp_path):
   found = page_of(*runs, make_search(tmp_path / "c"), out=tmp_path / "d.html")
   assert "True accuracy" in found.text
   assert "Layers 0, 1 (normal)" in found.text
+
+
+def rows_of(section):
+  (table,) = [part for part in section.parts if part.kind == "table"]
+  texts = [[cell.text for cell in row] for row in table.cells]
+  return table, [dict(zip(table.heads, row, strict=True)) for row in texts]
+
+
+def test_what_configurations_differ_in(tmp_path):
+  runs = [make_search(tmp_path / f"run{i}", seed=i) for i in range(3)]
+  for run, value in zip(runs, (0.1, 0.1, 0.2), strict=True):
+    config = json.loads((run / "config.json").read_text())
+    config["algo"]["eta"], config["name"] = value, "x" * 99
+    config |= {} if value == 0.1 else {"space": {"cells": [5, 7]}}
+    write_json(run / "config.json", config)
+  groups = of_runs(list(map(records.read, runs)))
+  _, rows = rows_of(comparison._differences(groups))
+  assert rows == [
+    {"field": "algo.eta", "run0, run1": "0.1", "run2": "0.2"},
+    {"field": "space.cells", "run0, run1": "–", "run2": "[5, 7]"},
+  ]
+  assert comparison._differences(groups[:1]) is None
+
+
+def test_every_run_has_a_row_and_a_link_to_its_page(tmp_path):
+  runs = [make_search(tmp_path / f"run{i}", seed=i) for i in range(2)]
+  page_of(runs[1])
+  groups = of_runs(list(map(records.read, runs)))
+  home = tmp_path / "pages"
+  table, rows = rows_of(comparison._runs(groups, {"run0, run1": "red"}, home))
+  assert [row["run"] for row in rows] == ["run0", "run1"]
+  assert [row["seed"] for row in rows] == ["0", "1"]
+  # Only where there is one.
+  assert [row[0].link for row in table.rows] == ["", "../run1/report.html"]
+
+
+def test_dots_stand_over_the_mean_and_deviation_of_their_seeds(tmp_path):
+  results = [{"valid_accuracy": value} for value in (0.6, 0.8)]
+  members = [Member(str(k), result) for k, result in enumerate(results)]
+  group = Group("a", members, chosen={"seed": 1, "valid_accuracy": 0.8})
+  figure = comparison._strips(
+    "valid_accuracy", "Validation", [group], {"a": "red"}, {"best": 0.9}
+  )
+  found = {}
+  for mark in figure.data["chart"]["marks"]:
+    found.setdefault(mark["kind"], []).append(mark["points"])
+  sd = 0.2 / 2**0.5
+  (box,) = found["box"]
+  assert [x for x, _ in box] == pytest.approx([0.7 - sd, 0.7 + sd], abs=1e-4)
+  assert found["dots"] == [[[0.6, 0.0], [0.8, 0.0]]]
+  assert found["rings"] == [[[0.8, 0.0]]]
+  assert found["line"] == [[[0.7, -0.25], [0.7, 0.25]]]
+  assert "best 90.00%" in figure.svg

@@ -269,7 +269,7 @@ def comparison_of(run: Run) -> pathlib.Path | None:
   """Returns the folder of the comparison that a run belongs to."""
   for path in run.path.resolve().parents[:3]:
     try:
-      data = _parse((path / "config.json").read_text(encoding="utf-8"))
+      data = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
       continue
     if isinstance(data, dict) and data.get("task") == "compare":
@@ -293,7 +293,7 @@ def _read_object(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
 def _read_json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
   """Returns what a file holds; an empty `kind`, and a note, if it is none."""
   try:
-    data = _parse(path.read_text(encoding="utf-8", errors="replace"))
+    data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
   except FileNotFoundError:
     notes.append(f"There is no {path.name}.")
     return kind()
@@ -305,21 +305,6 @@ def _read_json(path: pathlib.Path, kind: type, notes: list[str]) -> Any:
     notes.append(f"{path.name} holds no JSON {what}.")
     return kind()
   return data
-
-
-def _parse(text: str) -> Any:
-  """Returns what JSON text holds; half of a surrogate pair becomes "?".
-
-  JSON can spell such halves, but no file can hold them as text.
-
-  >>> _parse('{"a": "\\\\ud800"}')
-  {'a': '?'}
-  """
-  data = json.loads(text)
-  if "\\ud" not in text.lower():
-    return data
-  whole = json.dumps(data, ensure_ascii=False)
-  return json.loads(whole.encode("utf-8", "replace"))
 
 
 def _read_restricted(
@@ -354,7 +339,7 @@ def _read_lines(path: pathlib.Path, notes: list[str]) -> list[dict[str, Any]]:
     if not line.strip():
       continue
     try:
-      data = _parse(line)
+      data = json.loads(line)
     except (ValueError, RecursionError):
       data = None
     if isinstance(data, dict):
