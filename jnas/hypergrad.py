@@ -29,6 +29,7 @@ import contextlib
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -152,6 +153,8 @@ def _valid(
 
 
 def _total(loss: Array, first: Tree, second: Tree) -> Hypergradient:
+  chex.assert_trees_all_equal_shapes_and_dtypes(first, second)
+  chex.assert_rank(loss, 0)
   return Hypergradient(add_scaled(first, 1, second), loss, first, second)
 
 

@@ -9,11 +9,19 @@ give a factor for each edge, which multiplies its row.
 
 from collections.abc import Sequence
 
+import chex
 import jax
 from jax import lax
 import jax.numpy as jnp
 
 Array = jax.Array
+
+
+def _check(logits: Array, mask: Array | None) -> None:
+  """Raises at trace time where a mask would be spread over other edges."""
+  chex.assert_rank(logits, 2)
+  if mask is not None:
+    chex.assert_equal_shape((logits, mask))
 
 
 def softmax(
@@ -44,6 +52,7 @@ def softmax(
   Array([[0.5, 0.5, 0. , 0. ]], dtype=float32)
   """
   del key
+  _check(logits, mask)
   where = None if mask is None else mask > 0
   return jax.nn.softmax(logits / temperature, axis=-1, where=where)
 
@@ -73,6 +82,7 @@ def sigmoid(
   Array([[0.5, 0. ]], dtype=float32)
   """
   del key
+  _check(logits, mask)
   weights = jax.nn.sigmoid(logits / temperature)
   return weights if mask is None else jnp.where(mask > 0, weights, 0)
 
@@ -105,6 +115,8 @@ def dst_sparsify(
   [0.15, 0.85]
   """
   entered = sorted(set(targets))
+  chex.assert_shape(weights, (len(targets), None))
+  chex.assert_shape(thresholds, (len(entered),))
   place = jnp.asarray([entered.index(target) for target in targets])
   same = jnp.asarray(targets)[:, None] == jnp.asarray(targets)[None]
   most = jnp.where(same, weights.max(-1)[None], 0).max(-1)
@@ -143,6 +155,7 @@ def gumbel_hard(
   >>> gumbel_hard(jnp.array([[0.0, 2.0, 1.0]]))
   Array([[0., 1., 0.]], dtype=float32)
   """
+  _check(logits, mask)
   where = None if mask is None else mask > 0
   scores = jax.nn.log_softmax(logits, axis=-1, where=where)
   if key is not None:
@@ -176,6 +189,7 @@ def edge_norm(logits: Array, targets: Sequence[int]) -> Array:
   >>> [round(float(x), 2) for x in edge_norm(jnp.zeros(5), (2, 2, 3, 3, 3))]
   [0.5, 0.5, 0.33, 0.33, 0.33]
   """
+  chex.assert_shape(logits, (len(targets),))
   targets = jnp.asarray(targets)
   same = targets[:, None] == targets[None]
   rows = jnp.broadcast_to(logits[None], same.shape)

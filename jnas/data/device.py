@@ -6,6 +6,7 @@ replayed, and a run that resumes sees what it would have seen.
 
 from typing import NamedTuple
 
+import chex
 import jax
 from jax import Array
 import jax.numpy as jnp
@@ -36,6 +37,8 @@ def place(
 
 def take(split: Split, index: Array) -> Split:
   """Returns the examples `index` [B] of a split; the indices must be valid."""
+  chex.assert_rank(index, 1)
+  chex.assert_type(index, int)
   return Split(*(a.at[index].get(mode="promise_in_bounds") for a in split))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
+import chex
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,9 @@ class Network(nn.Module):
         batch or the running ones. The auxiliary head exists in training only.
     """
     spec = self.spec
+    chex.assert_rank(x, 4)
+    for name, cell in spec.searched if edge_weights is not None else ():
+      chex.assert_shape(edge_weights[name], cell.shape)
     norm = functools.partial(
       BatchNorm, train=train, axis=self.axis, backend=self.backend
     )

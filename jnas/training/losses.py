@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -42,6 +43,7 @@ def cross_entropy(
     labels: [N] class numbers.
     smoothing: s in [0, 1).
   """
+  _check(logits, labels)
   log_p = jax.nn.log_softmax(logits)
   right = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
   return -(1 - smoothing) * right - smoothing * log_p.mean(-1)
@@ -49,7 +51,15 @@ def cross_entropy(
 
 def correct(logits: Array, labels: Array) -> Array:
   """One where the largest logit is the label's, else zero: [N]."""
+  _check(logits, labels)
   return (logits.argmax(-1) == labels).astype(logits.dtype)
+
+
+def _check(logits: Array, labels: Array) -> None:
+  """Raises at trace time where labels would be compared with other examples."""
+  chex.assert_rank(logits, 2)
+  chex.assert_shape(labels, logits.shape[:1])
+  chex.assert_type(labels, int)
 
 
 def classification(
