@@ -1,6 +1,6 @@
 """Image data sets as numpy arrays, from wherever they are: `load`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import difflib
 import math
 import os
@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jnas.data import archives, cifar, limits
+from jnas.data import archives, cifar, limits, own
 
 NAMES = ("digits", "cifar10", "cifar100", "idx", "folder", "npz",
-         "tfds:<name>", "synthetic")
+         "tfds:<name>", "synthetic", "<module>:<function>")
 
 
 class ImageData(NamedTuple):
@@ -57,6 +57,8 @@ def load(
   | npz | file of train_x, train_y, test_x, test_y, or of x, y; classes |
   | tfds:<name> | TFDS's data_dir, may be empty |
   | synthetic | none: 2,500 made-up 16x16x3 images, easy to learn |
+  | mine:pictures | what `pictures` in mine.py is called with; it returns a
+    dict of arrays, named as in an npz file |
 
   Where a test part is missing, a stratified fifth drawn with `seed` is held
   out (of digits and synthetic always). Decoded folders and TFDS sets are kept
@@ -70,16 +72,52 @@ def load(
     FileNotFoundError, ValueError: with what was expected, what was found and
       what to do.
   """
-  if limit < 0 or seed < 0:
-    raise ValueError(
-        f"expected limit >= 0 and seed >= 0; got {limit} and {seed}")
   with limits.short_errors():
     return _load(name, path, limit, seed, cache_dir)
+
+
+def from_arrays(
+    train_x: np.ndarray, train_y: np.ndarray,
+    test_x: np.ndarray | None = None, test_y: np.ndarray | None = None,
+    classes: Sequence[str] | None = None, *, limit: int = 0, seed: int = 0,
+) -> ImageData:
+  """Returns a data set of arrays that are there already.
+
+  Args:
+    train_x: uint8 [N, H, W, C] or [N, H, W].
+    train_y: whole numbers [N], counted from 0.
+    test_x, test_y: likewise; None for a stratified fifth of the others.
+    classes: their names; None for the numbers.
+    limit, seed: as of `load`.
+
+  Raises:
+    ValueError: with what was expected, what was found and what to do.
+  """
+  arrays = {"x": train_x, "y": train_y}
+  if test_x is not None or test_y is not None:
+    arrays = {"train_x": train_x, "train_y": train_y, "test_x": test_x,
+              "test_y": test_y}
+  with limits.short_errors():
+    found = {name: np.asarray(array) for name, array in arrays.items()}
+    if classes is not None:
+      found["classes"] = np.asarray(classes)
+    return _finished(_named(found, "the arrays"), "the arrays", limit, seed)
 
 
 def _load(name, path, limit, seed, cache_dir) -> ImageData:
   raw = _read(name, path, seed, cache_dir)
   where = f"{name} ({limits.shown(path)})" if str(path) else name
+  official = cifar.FORMS.get(name)
+  return _finished(raw, where, limit, seed,
+                   official and (official.mean, official.std))
+
+
+def _finished(raw: _Raw, where: str, limit: int, seed: int,
+              known: tuple | None = None) -> ImageData:
+  """Returns the data set, checked, with a test part; `known` is mean, std."""
+  if limit < 0 or seed < 0:
+    raise ValueError(
+        f"expected limit >= 0 and seed >= 0; got {limit} and {seed}")
   raw = raw._replace(classes=_names(where, raw.classes))
   if raw.test_x is None:
     _check_part(where, "training", raw.train_x, raw.train_y, raw.classes)
@@ -93,9 +131,7 @@ def _load(name, path, limit, seed, cache_dir) -> ImageData:
         f"expected images of one shape in {where}; found "
         f"{raw.train_x.shape[1:]} for training and {raw.test_x.shape[1:]} for "
         "test. Resize them.")
-  official = cifar.FORMS.get(name)
-  mean, std = ((official.mean, official.std) if official else
-               moments(raw.train_x))
+  mean, std = known or moments(raw.train_x)
   train = _some(raw.train_y, limit, seed)
   test = _some(raw.test_y, limit, seed)
   return ImageData(
@@ -125,6 +161,8 @@ def _read(name, path, seed, cache_dir) -> _Raw:
     key = re.sub(r"\W", lambda m: f"_{ord(m[0]):x}_", f"{name}{path or ''}")
     return _from_arrays(archives.cached(
         cache_dir, key, lambda: _tfds(name[len("tfds:"):], path)))
+  if re.fullmatch(r"[\w.]+:\w+", name) and not name.startswith("tfds:"):
+    return _named(own.call(name, path), limits.shown(name))
   near = difflib.get_close_matches(name[:100], NAMES, 1, cutoff=0.5)
   hint = f" Did you mean {near[0]!r}?" if near else ""
   raise ValueError(f"expected one of the data sets {', '.join(NAMES)}; got "
@@ -318,21 +356,13 @@ def _idx_array(path: pathlib.Path, rank: int) -> np.ndarray:
 
 def _npz(path: str | os.PathLike) -> _Raw:
   arrays = archives.read_npz(archives.existing(path, "an .npz file"))
-  four = ("train_x", "train_y", "test_x", "test_y")
-  if all(key in arrays for key in four):
-    parts = [arrays[key] for key in four]
-  elif "x" in arrays and "y" in arrays:
-    parts = [arrays["x"], arrays["y"], None, None]
-  else:
-    raise ValueError(
-        f"expected the arrays {', '.join(four)} (or x, y) in {str(path)!r}; "
-        f"found {', '.join(sorted(arrays)) or 'none'}. Rename them.")
-  for i, array in enumerate(parts):
-    if array is not None and i % 2 == 0 and array.ndim == 3:
-      parts[i] = array[..., None]
-    elif array is not None and i % 2 and array.shape[1:] == (1,):
-      parts[i] = array[:, 0]  # Keras keeps labels as [N, 1]
-  return _Raw(*parts, arrays.get("classes", _numbered(parts[1])))
+  return _named(arrays, limits.shown(path))
+
+
+def _named(arrays: Mapping[str, np.ndarray], where: str) -> _Raw:
+  """Returns arrays by their names, classes numbered where they have none."""
+  found, classes = own.parts(arrays, where)
+  return _Raw(*found, _numbered(found[1]) if classes is None else classes)
 
 
 def _tfds(name: str, data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
