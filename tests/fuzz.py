@@ -184,7 +184,7 @@ _TERMS = st.recursive(
   ),
   lambda inner: st.tuples(
     st.lists(inner, max_size=3), st.sampled_from((1, 1, 1, 2, 300))
-  ).map(lambda given: f"[{', '.join(given[0] * given[1])}]"),
+  ).map(lambda given: f"[{', '.join(given[0] * given[1])[: 2**18]}]"),
   max_leaves=8,
 )
 
