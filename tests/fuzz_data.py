@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 
-from jnas.data import benchmark, cifar, sources
+from jnas.data import benchmark, cifar, sources, text
 
 # What is given is mostly something sound with a few mistakes in it.
 
@@ -173,8 +173,8 @@ _IDX = {
 
 @st.composite
 def data(draw: st.DrawFn) -> tuple[str, dict[str, bytes]]:
-  """A name of data, or "table", and the files that hold it."""
-  kind = draw(st.sampled_from("folder tar npz idx cifar10 table".split()))
+  """A name of data, "table" or "text", and the files that hold it."""
+  kind = draw(st.sampled_from("folder tar npz idx cifar10 table text".split()))
   if kind == "folder":
     folders = st.sampled_from(("a", "b", "train/a", "test/b"))
     names = [f"{draw(folders)}/{i}.png" for i in range(4)]
@@ -189,7 +189,7 @@ def data(draw: st.DrawFn) -> tuple[str, dict[str, bytes]]:
       st.just(pickle.dumps({"label_names": list("ab")})) | pickle_files()
     )
     return kind, files
-  if kind == "table":
+  if kind in ("table", "text"):
     contents = edited(_TABLE, draw(EDITS))
   else:
     contents = draw(tars() if kind == "tar" else npz_files())
@@ -211,6 +211,8 @@ def read_data(given: tuple[str, Mapping[str, bytes]]) -> None:
     if name == "table":
       table = benchmark.load(path)
       table.best("cifar10_200")
+    elif name == "text":
+      text.load(path, "character")
     else:
       sources.load(name, path, cache_dir=pathlib.Path(folder) / "cache")
 

@@ -16,7 +16,7 @@ from PIL import Image
 import pytest
 from test_cifar import cifar_files, python2_pickle, small
 
-from jnas.data import benchmark, limits, pickles, sources
+from jnas.data import benchmark, limits, pickles, sources, text
 
 __all__ = ["small"]
 
@@ -62,7 +62,9 @@ def test_budget_is_multiplied(monkeypatch):
       limits.budget("lines of a table")
 
 
-@pytest.mark.parametrize("name", ["folder", "npz", "idx", "cifar10", "table"])
+@pytest.mark.parametrize(
+  "name", ["folder", "npz", "idx", "cifar10", "table", "text"]
+)
 @pytest.mark.parametrize("kind", ["pipe", "device", "~nobody", "long", "nul"])
 def test_no_regular_file(tmp_path, name, kind):
   path = {
@@ -73,9 +75,9 @@ def test_no_regular_file(tmp_path, name, kind):
     "nul": "a\0b",
   }[kind]
   os.mkfifo(tmp_path / "pipe")
-  load = benchmark.load if name == "table" else sources.load
-  args = (path,) if name == "table" else (name, path)
-  assert "xpected" in refused(load, *args)
+  load = {"table": benchmark.load, "text": text.load}.get(name)
+  refusal = refused(load, path) if load else refused(sources.load, name, path)
+  assert "xpected" in refusal
 
 
 def test_a_pipe_among_the_images(tmp_path):

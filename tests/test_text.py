@@ -88,7 +88,7 @@ def test_what_is_no_text_is_told(tmp_path, content, message, part):
 
 
 def test_what_is_not_there_is_told(tmp_path):
-  with pytest.raises(FileNotFoundError, match="no train.txt and no valid.txt"):
+  with pytest.raises(FileNotFoundError, match="a text file, or a folder with"):
     text.load(tmp_path / "nowhere")
   (tmp_path / "valid.txt").write_text("a")
   with pytest.raises(FileNotFoundError, match="found no train.txt and no test"):
@@ -103,8 +103,8 @@ def test_what_is_not_there_is_told(tmp_path):
 
 def test_a_text_over_budget_is_told(tmp_path, monkeypatch):
   folder(tmp_path, "a " * 100)
-  monkeypatch.setenv("JNAS_DATA_BUDGET", "0.000000001")
-  with pytest.raises(ValueError, match="at most 17 bytes of a data set"):
+  monkeypatch.setenv("JNAS_DATA_BUDGET", "0.00000005")
+  with pytest.raises(ValueError, match="at most 13 bytes of a file"):
     text.load(tmp_path)
 
 

@@ -4,7 +4,7 @@
 | --- | --- |
 | bytes of a data set, decompressed and decoded | 16 GiB |
 | files of a data set, and members of an archive | 2,000,000 |
-| bytes of one file in it: an image, a batch of CIFAR | 256 MiB |
+| bytes of one file in it: an image, a batch of CIFAR, a text | 256 MiB |
 | pixels of one image | 16,777,216 (4096 x 4096) |
 | values in a pickle | 1,000,000 |
 | bytes of a table of accuracies, and its lines | 64 MiB, 1,000,000 |

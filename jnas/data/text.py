@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jnas.data import limits
+from jnas.data import archives, limits
 
 LEVELS = ("word", "character")
 END, UNKNOWN = "<eos>", "<unk>"
@@ -80,7 +80,7 @@ def _texts(path: str | os.PathLike[str]) -> tuple[str, str, str]:
     from pydoc_data import topics
 
     return _parts("".join(text for _, text in sorted(topics.topics.items())))
-  root = pathlib.Path(path).expanduser()
+  root = archives.existing(path, "a text file, or a folder with three")
   if root.is_file():
     return _parts(_read(root))
   files = [root / f"{split}.txt" for split in SPLITS]
@@ -105,7 +105,7 @@ def _parts(text: str) -> tuple[str, str, str]:
 
 def _read(file: pathlib.Path) -> str:
   with limits.open_regular(file) as stream:
-    raw = limits.read(stream, "bytes of a data set", file)
+    raw = limits.read(stream, "bytes of a file", file)
   if (zero := raw.find(b"\0")) >= 0:
     raise ValueError(
       f"expected a text at {limits.shown(file)}; found a byte of zero at "
