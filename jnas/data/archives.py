@@ -88,7 +88,7 @@ def open_stream(path: pathlib.Path) -> Iterator[BinaryIO]:
 
 
 def read_whole(
-    path: pathlib.Path, what: str = "bytes of a data set") -> bytes:
+    path: pathlib.Path, what: str = "bytes of a data set") -> bytearray:
   """Returns the decompressed contents of `path`.
 
   Args:
@@ -107,7 +107,7 @@ def read_whole(
 
 def members(
     path: pathlib.Path, wanted: Callable[[str], bool],
-) -> Iterator[tuple[str, bytes | None]]:
+) -> Iterator[tuple[str, bytes | bytearray | None]]:
   """Returns (relative name, contents) of everything in a folder or tar.
 
   The contents are None for folders and empty for files not `wanted(name)`.

@@ -2,7 +2,7 @@
 
 | what | at most |
 | --- | --- |
-| bytes of a data set, decompressed and decoded | 16 GiB |
+| bytes of a data set, decompressed and decoded | 4 GiB |
 | files of a data set, and members of an archive | 2,000,000 |
 | bytes of one file in it: an image, a batch of CIFAR, a text | 256 MiB |
 | pixels of one image | 16,777,216 (4096 x 4096) |
@@ -30,7 +30,7 @@ LONGEST = 2000  # characters of a message
 _CHUNK = 1 << 20
 
 _BUDGETS = {
-  "bytes of a data set": 2**34,
+  "bytes of a data set": 2**32,
   "files of a data set": 2_000_000,
   "bytes of a file": 2**28,
   "pixels of an image": 2**24,
@@ -135,15 +135,14 @@ def open_regular(path: pathlib.Path) -> BinaryIO:
   return os.fdopen(handle, "rb")
 
 
-def read(stream: BinaryIO, what: str, where: object) -> bytes:
+def read(stream: BinaryIO, what: str, where: object) -> bytearray:
   """Returns all that a stream holds, if it is within the budget `what`."""
-  most, parts, total = budget(what), [], 0
-  while part := stream.read(min(_CHUNK, most + 1 - total)):
-    parts.append(part)
-    total += len(part)
-    if total > most:
-      spend(what, total, where)
-  return b"".join(parts)
+  most, found = budget(what), bytearray()  # which grows where it lies
+  while part := stream.read(min(_CHUNK, most + 1 - len(found))):
+    found += part
+    if len(found) > most:
+      spend(what, len(found), where)
+  return found
 
 
 class Stream:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import os
 import pathlib
+import secrets
 
 from jnas.report import (
   comparison,
@@ -75,10 +76,15 @@ def write(
   text = page.document(title, under, body, links)
   target.parent.mkdir(parents=True, exist_ok=True)
   # Written aside first: a reader never finds half a page.
-  partial = target.with_name(target.name + ".partial")
+  # A name that cannot be guessed: no link waits there.
+  partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
   # Names of files may hold bytes that are no text.
-  partial.write_text(text, encoding="utf-8", errors="replace")
-  os.replace(partial, target)
+  try:
+    with open(partial, "x", encoding="utf-8", errors="replace") as file:
+      file.write(text)
+    os.replace(partial, target)
+  finally:
+    partial.unlink(missing_ok=True)
   return target
 
 
