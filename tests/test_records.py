@@ -34,14 +34,9 @@ def test_shares_are_derived_where_not_recorded(tmp_path):
   lines = [dict(line) for line in before.metrics]
   for line in lines:
     line.pop("skip_share", None)
-    line.pop("none_weight", None)
   write_lines(run / "metrics.jsonl", lines)
   after = records.read(run)
   assert measures.skip_shares(after) == measures.skip_shares(before)
-  for a, b in zip(
-    measures.none_weights(after), measures.none_weights(before), strict=True
-  ):
-    assert a == pytest.approx(b, rel=1e-12)
 
 
 def test_changes_are_counted(tmp_path):
@@ -83,7 +78,6 @@ def test_other_kinds_of_genotypes(tmp_path):
   assert not found.notes
   assert isinstance(found.genotype, genotype_lib.NasBench201Genotype)
   assert measures.skip_shares(found)[-1] == (4, 5 / 6)
-  assert len(measures.none_weights(found)) == 4
   before, after = (g for _, g in found.history[-2:])
   pairs = zip(
     genotype_lib.chosen(before)["cell"],
@@ -105,38 +99,6 @@ def test_other_kinds_of_genotypes(tmp_path):
       changed += len(old)
   assert measures.changes(found) == [(2, changed)]
   assert changed
-
-
-def test_an_operator_that_is_gone_weighs_nothing(tmp_path):
-  run = make_search(tmp_path / "run")
-  write_lines(run / "metrics.jsonl", [])
-  ops = ["none", "skip_connect"]
-  # Layers 1 and 2 of three reduce.
-  lines = [
-    {"epoch": 1, "step": 1, "ops": ops, "weights": {"cell": [[0.5, 0.5]]}},
-    {
-      "epoch": 2,
-      "step": 2,
-      "ops": ops,
-      "weights": {"cell": [[None, 1], [1, 0]]},
-    },
-    {
-      "epoch": 3,
-      "step": 3,
-      "ops": ops,
-      "weights": {
-        "cell0": [[0.25, 0.75]],
-        "cell1": [[1, 0]],
-        "cell2": [[1, 0]],
-      },
-    },
-    {"epoch": 4, "step": 4, "ops": ops[1:], "weights": {"cell": [[1]]}},
-    {"epoch": 5, "step": 5, "weights": {"cell": [[1]]}},
-    {"epoch": 6, "step": 6, "ops": ops, "weights": {"cell": [[], 3]}},
-  ]
-  write_lines(run / "arch.jsonl", lines)
-  found = measures.none_weights(records.read(run))
-  assert found == [(1, 0.5), (2, 0.5), (3, 0.25)]
 
 
 def test_benchmark_and_restricted(tmp_path):

@@ -234,9 +234,9 @@ def _spread(
 
 
 def _curve(run: records.Run, metric: str, log: bool) -> measures.Points:
-  special = {"skip_share": measures.skip_shares}
-  special["none_weight"] = measures.none_weights
-  found = special.get(metric, lambda r: measures.curve(r, metric))(run)
+  if metric == "skip_share":
+    return measures.skip_shares(run)
+  found = measures.curve(run, metric)
   return [point for point in found if point[1] > 0 or not log]
 
 

@@ -44,27 +44,6 @@ def skip_shares(run: Run) -> Points:
   ]
 
 
-def none_weights(run: Run) -> Points:
-  """Returns by epoch the mean weight of `none` over the normal cells' edges."""
-  if found := curve(run, "none_weight"):
-    return found
-  found = []
-  for line in run.arch:
-    ops, weights = line.get("ops"), line["weights"]
-    if not isinstance(ops, list) or "none" not in ops:
-      continue
-    rows = []
-    for name in genotype_lib.normal_names(list(weights)):
-      rows += weights[name] if isinstance(weights[name], list) else []
-    i = ops.index("none")
-    column = [row[i] for row in rows if isinstance(row, list) and row[i:]]
-    # No number: the operator is no longer there, so it has no weight.
-    values = [value if is_number(value) else 0.0 for value in column]
-    if values and is_number(line.get("epoch")):
-      found.append((line["epoch"], statistics.fmean(values)))
-  return found
-
-
 def entropy(run: Run) -> tuple[float, float] | None:
   """Returns the mean entropy of the last arch weights of an edge, in nats.
 

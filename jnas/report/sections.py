@@ -38,35 +38,23 @@ _TRAINING = {
   "figures": [
     {"title": "Learning rate", "metrics": {"lr": "learning rate"}},
     {
-      "title": "Dropping",
-      "metrics": {
-        "drop_path_rate": "rate of paths",
-        "drop_skip_rate": "rate of skip connections",
-      },
+      "title": "Rates of dropping",
+      "metrics": {"drop_path_rate": "paths", "drop_skip_rate": "skips"},
     },
-    {
-      "title": "Norm of the gradient",
-      "metrics": {"gradient_norm": "before clipping"},
-    },
+    {"title": "Norm of the gradient", "metrics": {"gradient_norm": "norm"}},
     {"title": "Penalty in the loss", "metrics": {"penalty": "penalty"}},
   ],
 }
+_TERMS = {"first_order_norm": "first order"}
+_TERMS |= {"second_order_norm": "second order"}
 _HYPERGRADIENT = {
   "title": "Hypergradient",
   "note": "The hypergradient is the sum of a first- and a second-order term.",
   "figures": [
-    {
-      "title": "Norms of the two terms",
-      "metrics": {
-        "first_order_norm": "first order",
-        "second_order_norm": "second order",
-      },
-      "log": True,
-    },
+    {"title": "Norms of the two terms", "metrics": _TERMS, "log": True},
     {
       "title": "Cosine to the implicit gradient",
       "metrics": {"cosine_implicit": "cosine"},
-      "form": "{:.2f}",
       "limits": [-1.05, 1.05],
     },
   ],
@@ -203,7 +191,7 @@ def collapse(run: records.Run) -> parts.Section:
   marks = [
     chart.Mark(name, found, colour)
     for name, found, colour in (
-      ("none", measures.none_weights(run), RED),
+      ("none", measures.curve(run, "none_weight"), RED),
       ("skips", measures.skip_shares(run), GREEN),
       ("accuracy", measures.curve(run, "valid_accuracy"), BLUE),
     )
