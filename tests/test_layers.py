@@ -27,21 +27,24 @@ MACHINERY = {"data", "runtime"}
 LAYERS = {
   "genotype": set(),
   "config": set(),
+  "imports": set(),  # what others bring along, by import path
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
   "hypergrad": {"solve"},
   "ops": {"genotype"},
-  "spaces": {"genotype", "ops"},
-  "data": set(),
+  "spaces": {"genotype", "imports", "ops"},
+  "data": {"imports"},
   "runtime": set(),
-  "algorithms": {"spaces", "relax", "solve", "hypergrad", "genotype"},
+  "algorithms": {
+    *("spaces", "relax", "solve", "hypergrad", "genotype", "imports"),
+  },
   "report": {"genotype"},
   "training": MATHEMATICS | MACHINERY,
   "runs": MATHEMATICS | MACHINERY | {"config", "training", "report"},
   "main": {"config", "runtime", "runs"},
   "cli": {"algorithms", "config", "genotype", "main", "runs"},
 }
-NO_JAX = {"config", "genotype", "report"}
+NO_JAX = {"config", "genotype", "imports", "report"}
 
 
 def module_name(path: pathlib.Path, package: pathlib.Path) -> str:

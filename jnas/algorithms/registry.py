@@ -1,10 +1,8 @@
 """The algorithms that have names, and those that are named by import path."""
 
-import importlib
-import os
-import sys
 from typing import Any
 
+from jnas import imports
 from jnas.algorithms import (
   amended,
   darts,
@@ -42,21 +40,12 @@ def find(name: str) -> Method:
   known = METHODS | _own
   if name in known:
     return known[name]
-  module, colon, attribute = name.partition(":")
-  if not colon:
+  if ":" not in name:
     raise ValueError(
       f"expected one of {', '.join(METHODS)}, or an import path such as "
       f"mine:fair_darts, got {name!r}"
     )
-  if os.getcwd() not in sys.path:  # a console command does not look there
-    sys.path.insert(0, os.getcwd())
-  try:
-    found = getattr(importlib.import_module(module), attribute)
-  except Exception as error:  # whatever a module raises when it is run
-    raise ValueError(
-      f"{name!r} cannot be imported: {type(error).__name__}: {error}"
-    ) from error
-  return method(found)
+  return method(imports.find(name))
 
 
 def register(found: Any, name: str = "") -> str:

@@ -1,13 +1,12 @@
 """Data of one's own: a function that returns arrays, named by import path."""
 
 from collections.abc import Mapping
-import importlib
 import os
-import sys
 from typing import Any
 
 import numpy as np
 
+from jnas import imports
 from jnas.data import limits
 
 _FOUR = ("train_x", "train_y", "test_x", "test_y")
@@ -24,15 +23,13 @@ def call(name: str, path: str | os.PathLike = "") -> dict[str, np.ndarray]:
   Raises:
     ValueError: it cannot be imported, fails, or returns something else.
   """
-  module, _, function = name.partition(":")
-  if os.getcwd() not in sys.path:  # a console command does not look there
-    sys.path.insert(0, os.getcwd())
+  function = imports.find(name)
   try:
-    found = getattr(importlib.import_module(module), function)(str(path))
+    found = function(str(path))
   except Exception as error:  # whatever the code of others raises
     raise ValueError(
       f"expected a function that is called with a path in {limits.shown(name)}"
-      f"; importing and calling it gave {type(error).__name__}: "
+      f"; calling it gave {type(error).__name__}: "
       f"{limits.cut(str(error), 600)}. Run with --traceback to see where."
     ) from error
   if not isinstance(found, Mapping):
