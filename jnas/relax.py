@@ -157,19 +157,53 @@ def gumbel_hard(
   """
   _check(logits, mask)
   where = None if mask is None else mask > 0
+  scores = _scores(logits, where, key)
+  among = scores if where is None else jnp.where(where, scores, -jnp.inf)
+  hard = jax.nn.one_hot(
+    jnp.argmax(among, -1), logits.shape[-1], dtype=logits.dtype
+  )
+  soft = jax.nn.softmax(scores / temperature, -1, where=where)
+  # Adding soft and taking it away would leave a rounding error.
+  return hard + (soft - lax.stop_gradient(soft))
+
+
+def concrete(
+  logits: Array,
+  mask: Array | None = None,
+  key: Array | None = None,
+  temperature: float | Array = 1.0,
+) -> Array:
+  """Weights drawn from a concrete distribution on each edge: SNAS's.
+
+  Z[e, o] = softmax_o((A[e, o] + g[e, o]) / tau), with g from Gumbel(0, 1) and
+  A the log-softmax of the logits (Xie et al. 2019, equation 4). It is the soft
+  form of `gumbel_hard`, which a small tau comes close to.
+
+  Args:
+    logits: [E, O].
+    mask: [E, O] of ones and zeros, or None; masked operators get weight zero.
+    key: typed key of the draw, or None for g = 0.
+    temperature: tau > 0.
+
+  Returns:
+    [E, O], each row adding up to one.
+
+  >>> concrete(jnp.zeros((1, 4)))
+  Array([[0.25, 0.25, 0.25, 0.25]], dtype=float32)
+  """
+  where = None if mask is None else mask > 0
+  scores = _scores(logits, where, key)
+  return jax.nn.softmax(scores / temperature, -1, where=where)
+
+
+def _scores(
+  logits: Array, where: Array | None, key: Array | None
+) -> Array:
+  """Log-softmax and Gumbel noise, [E, O]; of masked operators zero."""
   scores = jax.nn.log_softmax(logits, axis=-1, where=where)
   if key is not None:
     scores = scores + jax.random.gumbel(key, logits.shape, logits.dtype)
-  if where is not None:
-    scores = jnp.where(where, scores, -jnp.inf)
-  hard = jax.nn.one_hot(
-    jnp.argmax(scores, -1), logits.shape[-1], dtype=logits.dtype
-  )
-  soft = jax.nn.softmax(
-    jnp.where(jnp.isfinite(scores), scores, 0) / temperature, -1, where=where
-  )
-  # Adding soft and taking it away would leave a rounding error.
-  return hard + (soft - lax.stop_gradient(soft))
+  return jnp.where(jnp.isfinite(scores), scores, 0)
 
 
 def edge_norm(logits: Array, targets: Sequence[int]) -> Array:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import promises
 
-from jnas.algorithms import base, entrannas
+from jnas.algorithms import base, darts_minus, entrannas, snas
 from jnas.algorithms.amended import amended
 from jnas.algorithms.darts import darts
+from jnas.algorithms.drnas import drnas
 from jnas.algorithms.edges import edge_search
 from jnas.algorithms.gdas import gdas
 from jnas.algorithms.goldnas import goldnas
@@ -106,6 +107,19 @@ ROWS = {
   # what is drawn. That part of the loss is left, about an eighth of the first.
   "gdas": Row(
     gdas, promises.one_hot, planted=(1.5,) * 5, arch_lr=0.1, recent=20
+  ),
+  "darts_minus": Row(
+    lambda spec: darts_minus.darts_minus(
+      spec, beta=darts_minus.decayed(1.0, epochs=50, steps_per_epoch=4)
+    ),
+    promises.auxiliary_skip,
+  ),
+  "drnas": Row(drnas, recent=20),
+  "snas": Row(
+    lambda spec: snas.snas(
+      spec, snas.geometric(1.0, 0.3, epochs=50, steps_per_epoch=4)
+    ),
+    recent=20,
   ),
   "pdarts": Row(pdarts),
   "pdarts_pruned": Row(pdarts, spec=pruned(SPEC)),

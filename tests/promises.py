@@ -27,6 +27,15 @@ def distribution(name, cell, arch, weights):
   np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
 
 
+def auxiliary_skip(name, cell, arch, weights):
+  """A distribution, and the same more for each skip connection."""
+  beta = (weights.sum(-1) - 1).mean()
+  assert 0 < beta < 1
+  rest = weights.copy()
+  rest[:, cell.ops.index("skip_connect")] -= beta
+  distribution(name, cell, arch, rest)
+
+
 def edge_norms(name, cell, arch, weights):
   """Each edge's operators share its norm, the edges into a node share one."""
   assert (weights > 0).all()

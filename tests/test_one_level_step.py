@@ -322,7 +322,7 @@ def test_a_penalty_is_part_of_the_upper_level_alone(form, x64):
 
 def test_the_algorithm_says_that_it_has_one_level_and_derives_what_is_left():
   algorithm = goldnas.goldnas(SPEC, SIZE)
-  assert algorithm.one_level and not algorithm.drawn
+  assert algorithm.one_level and not algorithm.samples_paths
   weights = jax.device_get(algorithm.mixture(logits()))
   genotype = algorithm.derive(weights)
   for name, nodes in zip(GONE, genotype.cells, strict=True):

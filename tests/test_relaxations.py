@@ -235,7 +235,7 @@ def test_gdas_derives_from_the_softmax_and_draws_what_is_kept():
   expected = probabilities(arch["reduce"])
   np.testing.assert_allclose(mixture["reduce"], expected, atol=1e-6)
   assert mixture["normal"][0].tolist() == [0, 1, 0]
-  assert algorithm.drawn
+  assert algorithm.samples_paths
 
 
 def test_the_temperature_falls_by_epochs_and_rests_at_its_end():

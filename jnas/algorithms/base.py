@@ -41,14 +41,15 @@ class Algorithm(NamedTuple):
       optimizer's next step (w, gradient) -> w'. None where arch is not learnt
       by gradient.
     derive: a mixture, as numpy -> genotype.
-    drawn: whether `relax` gives one operator an edge. Batch statistics over
-      many draws are those of no sub-network, so that such a search evaluates
-      with those of the batch.
+    samples_paths: whether `relax` gives one operator an edge. Batch statistics
+      over many draws are those of no sub-network, so that such a search
+      evaluates with those of the batch.
     penalty: (arch, hyper) -> scalar that is added to the loss by which arch is
       learnt, or None. `hyper` are the stage's hyper-parameters.
     derivation: (arch, step) -> what transit cells compute, [E, O] of zeros and
       ones for each cell that they follow; None where there are none.
     one_level: whether weights and arch step together, on the same batch.
+    stochastic: whether `relax` mixes operators by weights that are drawn.
     candidates: cells that are tried at each evaluation, where arch is not
       learnt by gradient; `relax` with a key gives one.
     patience: steps that a derivation must stay for transit cells to be
@@ -62,10 +63,11 @@ class Algorithm(NamedTuple):
   mixture: Callable[..., Weights]
   estimate: Callable[..., Hypergradient] | None
   derive: Callable[[Mapping[str, np.ndarray]], AnyGenotype]
-  drawn: bool = False
+  samples_paths: bool = False
   penalty: Callable[[Arch, Mapping[str, Array]], Array] | None = None
   derivation: Callable[[Arch, Array | int], Weights] | None = None
   one_level: bool = False
+  stochastic: bool = False
   candidates: int = 0
   patience: int = 0
   skip_dropout: Callable[[Array | int], Array] | None = None

@@ -29,8 +29,8 @@ import jax.numpy as jnp
 from jnas import relax
 from jnas.algorithms import base
 from jnas.algorithms.method import (
-  POSITIVE,
   TAU,
+  TAU_END,
   Fields,
   Method,
   Option,
@@ -82,7 +82,7 @@ def gdas(
     mixture=base.softmax_mixture(spec),
     estimate=estimate or base.estimator("first_order"),
     derive=functools.partial(base.genotype_of, spec),
-    drawn=True,
+    samples_paths=True,
   )
 
 
@@ -131,9 +131,7 @@ METHOD = Method(
   _build,
   {
     "algo.tau": TAU,
-    "algo.tau_end": Option(
-      1.0, "temperature at the end; it falls linearly", (POSITIVE,)
-    ),
+    "algo.tau_end": TAU_END,  # it falls linearly
     "algo.undrawn": Option(
       False,
       "weights of operators that are not drawn count as scalars, as in "

@@ -57,6 +57,7 @@ class Option(NamedTuple):
 
 # Of Gumbel and softmax relaxations, by default GDAS's.
 TAU = Option(10.0, "temperature at the start", (POSITIVE,))
+TAU_END = Option(1.0, "temperature at the end", (POSITIVE,))
 
 
 class Setting(NamedTuple):

@@ -46,7 +46,7 @@ def random(spec: Spec, candidates: int = 20) -> base.Algorithm:
     mixture=lambda arch, step=0: arch,
     estimate=None,
     derive=functools.partial(base.genotype_of, spec),
-    drawn=True,
+    samples_paths=True,
     candidates=candidates,
   )
 

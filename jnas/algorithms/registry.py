@@ -6,12 +6,15 @@ from jnas import imports
 from jnas.algorithms import (
   amended,
   darts,
+  darts_minus,
+  drnas,
   entrannas,
   gdas,
   goldnas,
   pcdarts,
   pdarts,
   random,
+  snas,
 )
 from jnas.algorithms.method import Method, method
 
@@ -19,7 +22,10 @@ METHODS: dict[str, Method] = {
   "darts": darts.METHOD,
   "amended": amended.METHOD,
   "pcdarts": pcdarts.METHOD,
+  "darts_minus": darts_minus.METHOD,
+  "drnas": drnas.METHOD,
   "gdas": gdas.METHOD,
+  "snas": snas.METHOD,
   "pdarts": pdarts.METHOD,
   "random": random.METHOD,
   "entrannas": entrannas.METHOD,

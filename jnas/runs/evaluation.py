@@ -58,7 +58,7 @@ def measure(
     problem.data,
     problem.mesh,
     problem.config.train.batch,
-    algorithm.drawn,
+    algorithm.samples_paths,
   )
 
 
@@ -95,7 +95,7 @@ def build_evaluation(
     )
     values |= monitor.metrics(stage.spec, weights, genotype)
     values |= topology(problem, stage, algorithm, state, genotype)
-    if at == stage.stop and not algorithm.drawn:
+    if at == stage.stop and not algorithm.samples_paths:
       child = base.indicator(stage.spec, genotype)
       found = measure(state, child, splits[1])
       values["child_accuracy"] = found["accuracy"]

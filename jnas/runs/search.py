@@ -106,7 +106,7 @@ def build_plan(
     )
   if algorithm.skip_dropout is not None:
     drop["skip"] = algorithm.skip_dropout
-  gated = algorithm.drawn or pruned
+  gated = algorithm.samples_paths or pruned
   network = build.network(config, stage.spec, problem.mesh, gated)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
   arch_optimizer = build.arch_optimizer(config)
