@@ -96,8 +96,14 @@ def test_a_folder_with_a_dangling_link(tmp_path):
 def test_a_bomb(tmp_path, tight, packing):
   (tmp_path / "t.csv").write_bytes(packing(bytes(2**22)))
   assert "bytes of a table" in refused(benchmark.load, tmp_path / "t.csv")
-  unpack(tmp_path, {"train-images-idx3-ubyte": packing(bytes(2**22))})
-  assert "bytes of a data set" in refused(sources.load, "idx", tmp_path)
+  for head, words in (
+    (b"", "the header 00000000"),
+    (b"\0\0\x08\3\0\0\2\0\0\0\2\0\0\0\2\0", "bytes of a data set"),
+    (b"\0\0\x08\3\0\0\0\1\0\0\0\1\0\0\0\1", "2 bytes of data or more"),
+  ):
+    bomb = packing(head + bytes(2**22))
+    unpack(tmp_path, {"train-images-idx3-ubyte": bomb})
+    assert words in refused(sources.load, "idx", tmp_path)
   path = pack(tmp_path / "t.tar", {"a/b.txt": bytes(2**22)}, "w")
   path.write_bytes(packing(path.read_bytes()))
   assert "bytes of a data set" in refused(sources.load, "folder", path)

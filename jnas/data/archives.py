@@ -75,16 +75,22 @@ def open_stream(path: pathlib.Path) -> Iterator[BinaryIO]:
   """Opens a regular file for reading, decompressed by its first bytes.
 
   The suffix is not asked: browsers and mirrors rename `.gz` files.
+
+  Raises:
+    ValueError: also within the context, where what is read is damaged.
   """
-  with limits.open_regular(path) as file:
-    head = file.read(6)
-    file.seek(0)
-    for magic, opener in _OPENERS:
-      if head.startswith(magic):
-        with opener(file, "rb") as stream:
-          yield stream
-        return
-    yield file
+  try:
+    with limits.open_regular(path) as file:
+      head = file.read(6)
+      file.seek(0)
+      for magic, opener in _OPENERS:
+        if head.startswith(magic):
+          with opener(file, "rb") as stream:
+            yield stream
+          return
+      yield file
+  except _BROKEN as error:
+    raise _damaged(path, error) from error
 
 
 def read_whole(
@@ -98,11 +104,8 @@ def read_whole(
   Raises:
     ValueError: it is truncated or over budget.
   """
-  try:
-    with open_stream(path) as f:
-      return limits.read(f, what, path)
-  except _BROKEN as error:
-    raise _damaged(path, error) from error
+  with open_stream(path) as f:
+    return limits.read(f, what, path)
 
 
 def members(
@@ -133,33 +136,30 @@ def members(
         limits.spend("bytes of a data set", total, path)
       yield name, contents
     return
-  try:
-    with open_stream(path) as stream:
-      bounded = limits.Stream(stream, path)
-      with tarfile.open(fileobj=bounded, mode="r:") as tar:
-        while (member := tar.next()) is not None:
-          tar.members.clear()  # it keeps all of them
-          _check_member(path, member)
-          total += 1
-          if total % 1024 == 0:
-            limits.spend("files of a data set", total, path)
-          name = member.name.removeprefix("./").rstrip("/")
-          if name in ("", ".") or _hidden(name):
-            continue
-          contents = None if member.isdir() else b""
-          if contents is not None and wanted(name):
-            contents = read(tar.extractfile(member), "bytes of a file", name)
-            if len(contents) < member.size:
-              raise EOFError(f"{name!r} is cut")
-          yield name, contents
-        # A tar ends with a block of zeros. tarfile takes the end of the file
-        # for it, and would call an archive cut between two members whole.
-        if bounded.tell() <= tar.offset:
-          raise EOFError("no end-of-archive block")
-      while stream.read(1 << 20):  # so that the checksum behind it is read
-        bounded.tell()
-  except _BROKEN as error:
-    raise _damaged(path, error) from error
+  with open_stream(path) as stream:
+    bounded = limits.Stream(stream, path)
+    with tarfile.open(fileobj=bounded, mode="r:") as tar:
+      while (member := tar.next()) is not None:
+        tar.members.clear()  # it keeps all of them
+        _check_member(path, member)
+        total += 1
+        if total % 1024 == 0:
+          limits.spend("files of a data set", total, path)
+        name = member.name.removeprefix("./").rstrip("/")
+        if name in ("", ".") or _hidden(name):
+          continue
+        contents = None if member.isdir() else b""
+        if contents is not None and wanted(name):
+          contents = read(tar.extractfile(member), "bytes of a file", name)
+          if len(contents) < member.size:
+            raise EOFError(f"{name!r} is cut")
+        yield name, contents
+      # A tar ends with a block of zeros. tarfile takes the end of the file
+      # for it, and would call an archive cut between two members whole.
+      if bounded.tell() <= tar.offset:
+        raise EOFError("no end-of-archive block")
+    while stream.read(1 << 20):  # so that the checksum behind it is read
+      bounded.tell()
 
 
 def walk(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -212,10 +212,7 @@ def decode(name: str, contents: bytes) -> np.ndarray:
   from PIL import Image
 
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # of its own limits, and of odd metadata
-      image = Image.open(io.BytesIO(contents), formats=_FORMATS)
-    with image:
+    with Image.open(io.BytesIO(contents), formats=_FORMATS) as image:
       limits.spend("pixels of an image", math.prod(image.size), name)
       if image.mode in ("I", "F") or image.mode.startswith("I;"):
         raise limits.Refused(
@@ -245,7 +242,9 @@ def decode_tree(path: pathlib.Path) -> dict[str, np.ndarray]:
     ValueError: another layout, images of several sizes, an empty class, or a
       file that cannot be read.
   """
-  groups, empty = _grouped(path)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Pillow's: its own limits, odd metadata
+    groups, empty = _grouped(path)
   bases = sorted({group[0] for group in groups})
   train, test = _parts(path, bases)
   classes = sorted({c for base, c in (*groups, *empty) if base == train})

@@ -135,10 +135,20 @@ def open_regular(path: pathlib.Path) -> BinaryIO:
   return os.fdopen(handle, "rb")
 
 
-def read(stream: BinaryIO, what: str, where: object) -> bytearray:
-  """Returns all that a stream holds, if it is within the budget `what`."""
+def read(
+  stream: BinaryIO, what: str, where: object, enough: int | None = None
+) -> bytearray:
+  """Returns all that a stream holds, if it is within the budget `what`.
+
+  Args:
+    stream: of bytes.
+    what: one of the budgets.
+    where: what is read, for messages.
+    enough: bytes after which it may end.
+  """
   most, found = budget(what), bytearray()  # which grows where it lies
-  while part := stream.read(min(_CHUNK, most + 1 - len(found))):
+  stop = most + 1 if enough is None else min(enough, most + 1)
+  while part := stream.read(min(_CHUNK, stop - len(found))):
     found += part
     if len(found) > most:
       spend(what, len(found), where)

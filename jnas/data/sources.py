@@ -340,18 +340,21 @@ def _idx(path: str | os.PathLike) -> _Raw:
 
 
 def _idx_array(path: pathlib.Path, rank: int) -> np.ndarray:
-  contents = archives.read_whole(path)
-  start = 4 + 4 * rank
-  head = bytes((0, 0, 8, rank))  # 8: unsigned bytes
-  shape = tuple(np.frombuffer(contents[4:start], ">u4").tolist()) if (
-      contents[:4] == head and len(contents) >= start) else None
-  if shape is None or len(contents) - start != math.prod(shape):
+  what, shape, data = "bytes of a data set", None, b""
+  with archives.open_stream(path) as stream:
+    head = stream.read(4 + 4 * rank)
+    if head[:4] == bytes((0, 0, 8, rank)) and len(head) == 4 + 4 * rank:
+      shape = tuple(np.frombuffer(head[4:], ">u4").tolist())  # 8: of bytes
+      limits.spend(what, math.prod(shape), path)
+      # One byte more would be too many, however many follow.
+      data = limits.read(stream, what, path, math.prod(shape) + 1)
+  if shape is None or len(data) != math.prod(shape):
     raise ValueError(
         f"expected an IDX file of unsigned bytes with {rank} axes in "
-        f"{str(path)!r}; found the header {contents[:4].hex()}, shape {shape} "
-        f"and {max(len(contents) - start, 0):,} bytes of data. Download the "
-        "file again.")
-  return np.frombuffer(contents, np.uint8, offset=start).reshape(shape)
+        f"{limits.shown(path)}; found the header {head[:4].hex()}, shape "
+        f"{shape} and {len(data):,} bytes of data or more. Download the file "
+        "again.")
+  return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _npz(path: str | os.PathLike) -> _Raw:
