@@ -122,35 +122,41 @@ def members(
     ValueError: truncated or damaged, no tar file, or a member whose name
       leaves the folder, or a link or device in place of a file.
   """
-  total, read = 0, limits.read
-  if path.is_dir():
-    for file in walk(path):
-      name = file.relative_to(path).as_posix()
-      if _hidden(name):
-        continue
-      contents = None if file.is_dir() else b""
-      if contents is not None and wanted(name):
-        with limits.open_regular(file) as f:
-          contents = read(f, "bytes of a file", name)
-        total += len(contents)
-        limits.spend("bytes of a data set", total, path)
-      yield name, contents
-    return
+  return _in_folder(path, wanted) if path.is_dir() else _in_tar(path, wanted)
+
+
+def _in_folder(path, wanted) -> Iterator[tuple[str, bytearray | bytes | None]]:
+  total = 0
+  for file in walk(path):
+    name = file.relative_to(path).as_posix()
+    if _hidden(name):
+      continue
+    contents = None if file.is_dir() else b""
+    if contents is not None and wanted(name):
+      with limits.open_regular(file) as f:
+        contents = limits.read(f, "bytes of a file", name)
+      total += len(contents)
+      limits.spend("bytes of a data set", total, path)
+    yield name, contents
+
+
+def _in_tar(path, wanted) -> Iterator[tuple[str, bytearray | bytes | None]]:
   with open_stream(path) as stream:
-    bounded = limits.Stream(stream, path)
+    bounded, count = limits.Stream(stream, path), 0
     with tarfile.open(fileobj=bounded, mode="r:") as tar:
       while (member := tar.next()) is not None:
         tar.members.clear()  # it keeps all of them
         _check_member(path, member)
-        total += 1
-        if total % 1024 == 0:
-          limits.spend("files of a data set", total, path)
+        count += 1
+        if count % 1024 == 0:
+          limits.spend("files of a data set", count, path)
         name = member.name.removeprefix("./").rstrip("/")
         if name in ("", ".") or _hidden(name):
           continue
         contents = None if member.isdir() else b""
         if contents is not None and wanted(name):
-          contents = read(tar.extractfile(member), "bytes of a file", name)
+          contents = limits.read(
+              tar.extractfile(member), "bytes of a file", name)
           if len(contents) < member.size:
             raise EOFError(f"{name!r} is cut")
         yield name, contents
