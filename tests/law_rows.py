@@ -11,6 +11,7 @@ import promises
 from jnas.algorithms import base, darts_minus, entrannas, snas
 from jnas.algorithms.amended import amended
 from jnas.algorithms.darts import darts
+from jnas.algorithms.darts_pt import darts_pt
 from jnas.algorithms.drnas import drnas
 from jnas.algorithms.edges import edge_search
 from jnas.algorithms.gdas import gdas
@@ -114,6 +115,7 @@ ROWS = {
     ),
     promises.auxiliary_skip,
   ),
+  "darts_pt": Row(darts_pt),
   "drnas": Row(drnas, recent=20),
   "snas": Row(
     lambda spec: snas.snas(

@@ -50,8 +50,10 @@ class Algorithm(NamedTuple):
       ones for each cell that they follow; None where there are none.
     one_level: whether weights and arch step together, on the same batch.
     stochastic: whether `relax` mixes operators by weights that are drawn.
-    candidates: cells that are tried at each evaluation, where arch is not
-      learnt by gradient; `relax` with a key gives one.
+    select: (arch, key, measure) -> arch, what evaluations choose by measuring:
+      `measure` gives the accuracy of edge weights on some held-out batches.
+      None where nothing is chosen so.
+    selects_last: whether that is done once, at the end of the search.
     patience: steps that a derivation must stay for transit cells to be
       compiled as they are; 0 for never.
     skip_dropout: step of the stage -> rate of dropout after skip connections,
@@ -68,7 +70,8 @@ class Algorithm(NamedTuple):
   derivation: Callable[[Arch, Array | int], Weights] | None = None
   one_level: bool = False
   stochastic: bool = False
-  candidates: int = 0
+  select: Callable[..., Arch] | None = None
+  selects_last: bool = False
   patience: int = 0
   skip_dropout: Callable[[Array | int], Array] | None = None
 

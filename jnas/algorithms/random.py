@@ -8,6 +8,7 @@ the best one so far is the result. So it costs less than a search, because no
 step of the architecture is taken, and is reported alike.
 """
 
+from collections.abc import Callable
 import functools
 
 import jax
@@ -40,6 +41,15 @@ def random(spec: Spec, candidates: int = 20) -> base.Algorithm:
     del step
     return arch if key is None else drawn(key)
 
+  def select(
+    arch: base.Arch, key: Array, measure: Callable[[base.Weights], float]
+  ) -> base.Arch:
+    """The best cell so far, or a better new one: all with today's weights."""
+    tried = [arch]
+    tried += [drawn(jax.random.fold_in(key, i)) for i in range(candidates)]
+    scores = [measure(one) for one in tried]
+    return tried[scores.index(max(scores))]
+
   return base.Algorithm(
     init=lambda key, scale: drawn(key),
     relax=relaxed,
@@ -47,7 +57,7 @@ def random(spec: Spec, candidates: int = 20) -> base.Algorithm:
     estimate=None,
     derive=functools.partial(base.genotype_of, spec),
     samples_paths=True,
-    candidates=candidates,
+    select=select,
   )
 
 

@@ -38,7 +38,7 @@ _THEIRS = {
   "weights.nesterov": True, "weights.decay": 5e-4, "arch.lr": 3e-4,
 }
 Measure = Callable[..., dict[str, float]]
-CANDIDATE_BATCHES = 10  # on which a random search compares its cells
+CANDIDATE_BATCHES = 10  # on which what is selected is compared
 
 
 def mixture(
@@ -79,9 +79,10 @@ def build_evaluation(
   weights_at = mixture(algorithm)
 
   def evaluate(state: State, at: int, writer: Writer):
-    if algorithm.candidates:
+    last = at == problem.clock.total
+    if algorithm.select and (last or not algorithm.selects_last):
       state = state._replace(
-        arch=best_candidate(problem, algorithm, measure, state, at)
+        arch=selected(problem, algorithm, measure, state, at)
       )
     used = base.edge_weights(algorithm, state.arch, None, state)
     found = measure(state, used, splits[1])
@@ -140,29 +141,25 @@ def topology(
   return values
 
 
-def best_candidate(
+def selected(
   problem: Problem,
   algorithm: base.Algorithm,
   measure: Measure,
   state: State,
   at: int,
 ) -> base.Arch:
-  """The best cell of a random search: the one so far, or a better new one.
+  """What the algorithm chooses with the weights as they are now.
 
-  All are measured with the weights as they are now, on `CANDIDATE_BATCHES`
-  batches: a search's budget is for training.
+  It measures on `CANDIDATE_BATCHES` batches: a search's budget is for training.
   """
-  stream = keys.stream(problem.config.seed, "candidates", at)
-  tried = [state.arch] + [
-    algorithm.relax(state.arch, jax.random.fold_in(stream, i), at)
-    for i in range(algorithm.candidates)
-  ]
-  scores = [
-    measure(state, one, problem.splits[1], CANDIDATE_BATCHES)["accuracy"]
-    for one in tried
-  ]
-  best = tried[int(np.argmax(scores))]
-  return parallel.replicate(best, problem.mesh)
+
+  def accuracy(weights: base.Weights) -> float:
+    split = problem.splits[1]
+    return measure(state, weights, split, CANDIDATE_BATCHES)["accuracy"]
+
+  key = keys.stream(problem.config.seed, "candidates", at)
+  found = algorithm.select(state.arch, key, accuracy)
+  return parallel.replicate(found, problem.mesh)
 
 
 def build_diagnosis(
