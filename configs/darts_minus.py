@@ -19,6 +19,7 @@ def get_config(argument="cifar10"):
   if argument == "quick":
     config.space.update(name="s3", cells=3, width=8, nodes=2)
     config.train.update(length="6 epochs", batch=32)
+    config.arch.lr = 0.01  # a few hundred steps must do
     return config
   config.train.update(length="50 epochs", batch=64)
   config.data.update(name="cifar10", crop_pad=4, flip=True)

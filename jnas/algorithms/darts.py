@@ -33,4 +33,16 @@ METHOD = Method(
   "DARTS",
   lambda setting: darts(setting.spec, setting.estimate),
   searches_edges=True,
+  published=(
+    (
+      "DARTS",
+      0.543,
+      {"algo.hypergrad": "first_order", "train.length": "50 epochs"},
+    ),
+    (
+      "DARTS, second order",
+      0.543,
+      {"algo.hypergrad": "unrolled", "train.length": "50 epochs"},
+    ),
+  ),
 )

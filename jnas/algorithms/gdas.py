@@ -140,4 +140,16 @@ METHOD = Method(
   },
   _problems,
   samples_paths=True,
+  published=(
+    (
+      "GDAS",
+      0.935,
+      {
+        "algo.undrawn": True,
+        "algo.tau": 10.0,
+        "algo.tau_end": 0.1,
+        "train.length": "240 epochs",
+      },
+    ),
+  ),
 )

@@ -127,6 +127,8 @@ class Method(NamedTuple):
     any_topology: whether it is free in how many connections it derives.
     weights: what the report calls its architecture weights, if not softmax.
     sections: of the report on its metrics; `jnas.report.records` has the form.
+    published: what NAS-Bench-201's authors report of it on CIFAR-10, each as
+      (name, accuracy, fields that make a search theirs).
     records: (spec, mixture, options) -> content of files to write beside the
       result, by name.
   """
@@ -145,6 +147,7 @@ class Method(NamedTuple):
   any_topology: bool = False
   weights: str = ""
   sections: tuple[Mapping[str, Any], ...] = ()
+  published: tuple[tuple[str, float, Fields], ...] = ()
   records: Callable[
     [Spec, Mapping[str, np.ndarray], Mapping[str, Any]], dict[str, Any]
   ] = lambda spec, weights, options: {}

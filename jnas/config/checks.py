@@ -40,7 +40,7 @@ def problems(config: ml_collections.ConfigDict) -> list[str]:
     options, unknown = schema.options(name), []
   except (ValueError, TypeError) as error:
     near = did_you_mean(str(name), schema.names())
-    method, options = schema.method("darts"), schema.options()
+    method, options = None, schema.options()
     unknown = [cut(f"algo.name: {error}{near}", LONGEST // 2)]
   known = schema.flatten(schema.base())
   known |= {name: option.default for name, option in options.items()}
