@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from jnas.genotype import ZOO, Genotype
+from jnas.genotype.operators import SETS
 from jnas.spaces import discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S1, S3, Block
@@ -24,7 +25,7 @@ def test_the_operators_are_in_the_order_of_darts():
     "dil_conv_5x5",
   )
   assert S3 == ("none", "skip_connect", "sep_conv_3x3")
-  assert spec_lib.OPERATOR_SETS == {
+  assert SETS == {
     "s1": S1,
     "s1_7": S1[1:],
     "s1_12": S1[1:] + (

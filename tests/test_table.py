@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jnas import config as config_lib
 from jnas import genotype
+from jnas.genotype import operators
 from jnas.ops import table
+from jnas.runs import recipe
 
 
 @pytest.mark.parametrize("fan_in", [1, 9, 400])
@@ -70,8 +73,23 @@ def test_the_bias_of_a_convolution_is_there_in_search_only():
 def test_every_operator_of_the_genotypes_has_a_row():
   known = set(genotype.OPERATIONS) | set(genotype.NAS_BENCH_201_OPERATIONS)
   assert known == table.OPERATORS.keys()
+  known |= set(genotype.RECURRENT_OPERATIONS)
+  assert known == operators.FAMILIES.keys()
 
 
-def test_an_operator_without_a_row():
-  with pytest.raises(ValueError, match="none, .*nor_conv_3x3, got 'conv_9x9'"):
-    table.get("conv_9x9")
+@pytest.mark.parametrize(
+  "name, message",
+  [
+    ("conv_9x9", "none, .*nor_conv_3x3, or an import path .*got 'conv_9x9'"),
+    ("nowhere:conv", "cannot be imported: ModuleNotFoundError"),
+    ("jnas.ops.plain:conv", "cannot be imported: AttributeError"),
+    ("jnas.ops.plain:skip", "to be a jnas.ops.table.Operator, got function"),
+  ],
+)
+def test_an_operator_without_a_row(name, message):
+  with pytest.raises(ValueError, match=message):
+    table.get(name)
+  overrides = [f"--config.space.operators=skip_connect {name}"]
+  config = config_lib.load("configs/darts.py:quick", overrides)
+  with pytest.raises(ValueError, match=f"space.operators: .*{message}"):
+    recipe.spec(config, 10)

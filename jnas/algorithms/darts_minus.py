@@ -30,7 +30,7 @@ from jnas.algorithms.method import (
   Setting,
 )
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import OPERATOR_SETS, Spec
+from jnas.spaces.spec import Spec, operators_of
 
 Array = jax.Array
 SKIP = "skip_connect"
@@ -94,7 +94,7 @@ def _build(setting: Setting) -> base.Algorithm:
 
 
 def _problems(flat: Fields) -> list[str]:
-  if SKIP in OPERATOR_SETS.get(flat["space.name"], (SKIP,)):
+  if SKIP in operators_of(flat["space.name"], flat["space.operators"]):
     return []
   return [
     f"space.name: darts_minus needs {SKIP}, which {flat['space.name']} lacks"

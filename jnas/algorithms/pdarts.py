@@ -22,7 +22,7 @@ from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.method import Fields, Method, Option, Setting, at_most
 from jnas.genotype import AnyGenotype, Genotype, format_text
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import OPERATOR_SETS, Cell, Spec, stack
+from jnas.spaces.spec import Cell, Spec, operators_of, stack
 
 Array = jax.Array
 Pairs = tuple[tuple[str, int], ...]
@@ -277,7 +277,7 @@ def _problems(flat: Fields) -> list[str]:
       f"pdarts.cells: whole numbers from 3 on, got {stages['cells']}"
     )
   operators = stages["operators"]
-  most = len(OPERATOR_SETS[flat["space.name"]])
+  most = len(operators_of(flat["space.name"], flat["space.operators"]))
   falling = list(operators) == sorted(operators, reverse=True)
   if not whole or operators[0] != most or min(operators) < 2 or not falling:
     problems.append(

@@ -84,6 +84,8 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
     "space": {
       "name": "s1",  # s1: the 8 of DARTS | s1_7: without none | s1_12: and 5
       # more | s2: skip, sep 3x3 | s3: and none | nas_bench_201: its cells
+      "operators": "",  # in place of those of the space's name: "skip_connect
+      # sep_conv_3x3 mine:squeeze_excite", import paths of one's own among them
       "cells": 8,  # depth; of nas_bench_201, cells in each of 3 stages
       "width": 16,  # channels of the first cell
       "nodes": 4,  # intermediate nodes of a cell; edges = n (n + 3) / 2

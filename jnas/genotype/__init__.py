@@ -17,7 +17,7 @@ The text form is the one that the field has pasted around since DARTS:
 or, with nodes, normal=[[('sep_conv_3x3', 1)], [('skip_connect', 0), ...], ...].
 """
 
-from jnas.genotype.rules import (
+from jnas.genotype.operators import (
   NAS_BENCH_201_OPERATIONS,
   OPERATIONS,
   RECURRENT_OPERATIONS,

@@ -1,4 +1,4 @@
-"""The operators that cells may hold, and what makes a genotype invalid.
+"""What makes a genotype invalid.
 
 An image cell is flat, pairs of which each node has two, or nested, nodes that
 each have any number of pairs: what tells them apart is here, too.
@@ -9,16 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import difflib
 from typing import Any
 
-# The order of the first eight is the one of DARTS: rows of alpha, and ties.
-OPERATIONS = (
-  *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
-  *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
-  *("sep_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3"),
-  *("conv_1x1", "conv_3x3", "conv_5x1_1x5"),
-)
-RECURRENT_OPERATIONS = ("none", "tanh", "relu", "sigmoid", "identity")
-NAS_BENCH_201_OPERATIONS = (
-  *("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
+from jnas.genotype.operators import (
+  NAS_BENCH_201_OPERATIONS,
+  OPERATIONS,
+  RECURRENT_OPERATIONS,
+  is_own,
 )
 
 MOST_PROBLEMS = 30  # that are looked for in one genotype
@@ -171,7 +166,7 @@ def _operator_problems(
   where: str, op: Any, operations: Sequence[str]
 ) -> Iterator[str]:
   """Yields that an operator is not one of `operations`, if so."""
-  if op not in operations:
+  if op not in operations and not (isinstance(op, str) and is_own(op)):
     hint = near(op, operations) or f"; known are {', '.join(operations)}"
     yield f"{where}: unknown operator {op!r}{hint}"
 

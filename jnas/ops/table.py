@@ -1,18 +1,25 @@
 """The operators: one row each.
 
-A row has what an operator learns, its plain definition, its multiply-adds and
-the family that it is drawn as. Everything else follows from it.
+A row has what an operator learns, its plain definition and its multiply-adds.
+Its name and the family that it is drawn as are in `jnas.genotype.operators`,
+where what needs no JAX finds them. Everything else follows from these two.
+
+An operator of one's own is a row, too: named by import path, or registered.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import importlib
 import math
+import os
 import re
+import sys
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jnas.genotype import operators
 from jnas.ops import plain
 from jnas.ops.plain import Norm, Params, strided
 
@@ -62,24 +69,22 @@ class Operator:
   """An operator on features [N, H, W, C], at a stride of one or two.
 
   Attributes:
-    family: what it is drawn as; one of `jnas.genotype.FAMILIES`, or a new one.
     define: (x, parameters by name, norm, stride) -> y of ceil(H / stride) x
       ceil(W / stride) pixels. `norm(y, i)` is its i-th normalisation.
     parameters: (C, stride) -> what it learns, by name. With a stride of two it
       may have parameters where it has none otherwise, or the same.
-    norms: stride -> how many normalisations there are.
     counts: (C, (H, W), stride) -> what it does on one image.
+    norms: stride -> how many normalisations there are; one by default.
     pool: whether it is a pool: its normalisation is there in search networks
       only and has no scale (and is not in its counts).
     form: how backends know it, if they compute it in a way of their own: a
       `Separable`, or the name of the definition. None: they compute `define`.
   """
 
-  family: str
   define: Callable[[Array, Params, Norm, int], Array]
   parameters: Callable[[int, int], Mapping[str, Parameter]]
-  norms: Callable[[int], int]
   counts: Callable[[int, tuple[int, int], int], OpCounts]
+  norms: Callable[[int], int] = lambda stride: 1
   pool: bool = False
   form: Separable | str | None = None
 
@@ -106,9 +111,7 @@ def _sizes(c: int, size: Sequence[int], stride: int) -> tuple[int, int]:
   return c * math.prod(size), c * math.prod(strided(size, stride))
 
 
-def _separable(
-  family: str, size: int, dilation: int = 1, repeats: int = 1
-) -> Operator:
+def _separable(size: int, dilation: int = 1, repeats: int = 1) -> Operator:
   """ReLU, depthwise k x k, 1 x 1, norm; `repeats` times."""
   options = dict(dilation=dilation, repeats=repeats)
 
@@ -129,11 +132,10 @@ def _separable(
     )
 
   return Operator(
-    family,
     lambda *args: plain.separable_convolution(*args, **options),
     parameters,
-    lambda stride: repeats,
     counts,
+    lambda stride: repeats,
     form=Separable(size, **options),
   )
 
@@ -148,13 +150,11 @@ def _factorized(size: int) -> Operator:
     return OpCounts(size * c * (between + outside), outside, inside)
 
   return Operator(
-    "convolution",
     plain.factorized_convolution,
     lambda c, stride: {
       "row": _weight((1, size, c, c), c * size),
       "column": _weight((size, 1, c, c), c * size),
     },
-    lambda stride: 1,
     counts,
     form="factorized",
   )
@@ -180,10 +180,8 @@ def _full(size: int, shift: bool = False) -> Operator:
     return OpCounts(size**2 * c * outside, outside, inside)
 
   return Operator(
-    "convolution",
     plain.full_convolution,
     parameters,
-    lambda stride: 1,
     counts,
     form="full",
   )
@@ -191,10 +189,8 @@ def _full(size: int, shift: bool = False) -> Operator:
 
 def _pool(name: str, pool: Callable[[Array, int], Array]) -> Operator:
   return Operator(
-    "pooling",
     lambda x, p, norm, stride: norm(pool(x, stride), 1),
     lambda c, stride: {},
-    lambda stride: 1,
     lambda c, image, stride: OpCounts(),
     pool=True,
     form=name,
@@ -206,33 +202,29 @@ def _skip_counts(c: int, image: tuple[int, int], stride: int) -> OpCounts:
   return OpCounts() if stride == 1 else OpCounts(c * outside, outside, inside)
 
 
-_SEP, _DIL = "separable convolution", "dilated convolution"
-
 OPERATORS: dict[str, Operator] = {
   "none": Operator(
-    "none",
     lambda x, p, norm, stride: jnp.zeros_like(x[:, ::stride, ::stride]),
     lambda c, stride: {},
-    lambda stride: 0,
     lambda c, image, stride: OpCounts(),
+    lambda stride: 0,
   ),
   "skip_connect": Operator(
-    "skip connection",
     plain.skip,
     lambda c, stride: {}
     if stride == 1
     else {"halves": _weight((2, c // 2, c), c)},
-    lambda stride: stride - 1,
     _skip_counts,
+    lambda stride: stride - 1,
     form="skip",
   ),
   "max_pool_3x3": _pool("max_pool", plain.max_pool),
   "avg_pool_3x3": _pool("avg_pool", plain.avg_pool),
-  "sep_conv_3x3": _separable(_SEP, 3, repeats=2),
-  "sep_conv_5x5": _separable(_SEP, 5, repeats=2),
-  "sep_conv_7x7": _separable(_SEP, 7, repeats=2),
-  "dil_conv_3x3": _separable(_DIL, 3, dilation=2),
-  "dil_conv_5x5": _separable(_DIL, 5, dilation=2),
+  "sep_conv_3x3": _separable(3, repeats=2),
+  "sep_conv_5x5": _separable(5, repeats=2),
+  "sep_conv_7x7": _separable(7, repeats=2),
+  "dil_conv_3x3": _separable(3, dilation=2),
+  "dil_conv_5x5": _separable(5, dilation=2),
   "conv_1x1": _full(1),
   "conv_3x3": _full(3),
   "conv_3x1_1x3": _factorized(3),
@@ -243,17 +235,63 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
+_own: dict[str, Operator] = {}
+
+
 def get(name: str) -> Operator:
   """The row of an operator.
 
+  Args:
+    name: of the table, or registered, or an import path such as
+      mine:squeeze_excite.
+
   Raises:
-    ValueError: there is none.
+    ValueError: there is none; the message says what there is.
   """
-  if name not in OPERATORS:
+  if name in OPERATORS:
+    return OPERATORS[name]
+  if name not in _own:
+    if not operators.is_own(name):
+      raise ValueError(
+        f"expected an operator out of {', '.join(OPERATORS)}, or an import "
+        f"path such as mine:squeeze_excite, got {name!r}"
+      )
+    _own[name] = _imported(name)
+  return _own[name]
+
+
+def register(name: str, row: Operator, family: str = "other operator") -> None:
+  """Makes an operator of one's own known, for spaces and genotypes.
+
+  Args:
+    name: that no other operator has.
+    row: of the operator.
+    family: what it is drawn as.
+  """
+  if name in operators.FAMILIES:
     raise ValueError(
-      f"expected an operator out of {', '.join(OPERATORS)}, got {name!r}"
+      f"there is an operator {name!r} in the package; choose another name"
     )
-  return OPERATORS[name]
+  _own[name] = row
+  operators.register(name, family)
+
+
+def _imported(path: str) -> Operator:
+  module, _, attribute = path.partition(":")
+  if os.getcwd() not in sys.path:  # a console command does not look there
+    sys.path.insert(0, os.getcwd())
+  try:
+    found = getattr(importlib.import_module(module), attribute)
+  except Exception as error:  # whatever a module raises when it is run
+    raise ValueError(
+      f"{path!r} cannot be imported: {type(error).__name__}: {error}"
+    ) from error
+  if not isinstance(found, Operator):
+    raise ValueError(
+      f"expected {path!r} to be a jnas.ops.table.Operator, got "
+      f"{type(found).__name__}"
+    )
+  return found
 
 
 def is_moment(name: str) -> bool:

@@ -9,6 +9,7 @@ import io
 import math
 
 from jnas import genotype as genotype_lib
+from jnas.genotype import operators
 from jnas.report import chart, parts
 from jnas.report import layout as layout_lib
 
@@ -31,24 +32,9 @@ _MOST_COLUMNS = 150  # epochs of a heat map: more than it has points
 
 
 def family(op: str) -> str:
-  """Returns the key of FAMILIES that an operator belongs to.
-
-  >>> family("sep_conv_3x3"), family("max_pool_3x3"), family("tanh")
-  ('separable convolution', 'pooling', 'activation')
-  """
-  if op.startswith("sep_conv"):
-    return "separable convolution"
-  if op.startswith("dil_conv"):
-    return "dilated convolution"
-  if "pool" in op:
-    return "pooling"
-  if op.startswith("skip"):
-    return "skip connection"
-  if op == "none":
-    return "none"
-  if op in genotype_lib.RECURRENT_OPERATIONS:
-    return "activation"
-  return "convolution" if "conv" in op else "other operator"
+  """Returns the key of FAMILIES that an operator belongs to."""
+  found = operators.family(op)
+  return found if found in FAMILIES else "other operator"
 
 
 def cell_svg(g: genotype_lib.AnyGenotype, cell: str | None = None) -> str:

@@ -48,6 +48,7 @@ def label(op: str) -> str:
   >>> label("sep_conv_3x3"), label("conv_7x1_1x7"), label("skip_connect")
   ('sep conv 3×3', 'conv 7×1 1×7', 'skip connect')
   """
+  op = op.rpartition(":")[2]  # of an import path
   return re.sub(r"(\d)x(\d)", r"\1×\2", op).replace("_", " ")
 
 

@@ -13,6 +13,7 @@ from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.method import Method, Setting
 from jnas.algorithms.stages import Stage, Stages
 from jnas.hypergrad import Hypergradient
+from jnas.ops import table
 from jnas.ops.backend import Backend
 from jnas.runs.build import Clock
 from jnas.spaces import cnn
@@ -37,7 +38,7 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
     )
   flat = config_lib.flatten(config)
   return spec_lib.supernet(
-    spec_lib.OPERATOR_SETS[space.name],
+    _operators(space.name, space.operators),
     cells=method(config).depths(flat)[0],
     width=space.width,
     nodes=space.nodes,
@@ -51,6 +52,17 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
     sharing=space.sharing,
     bottleneck=space.bottleneck,
   )
+
+
+def _operators(name: str, own: str) -> tuple[str, ...]:
+  """The operators of a space, all of which have a row in the table."""
+  found = spec_lib.operators_of(name, own)
+  for op in found:
+    try:
+      table.get(op)
+    except ValueError as error:
+      raise ValueError(f"space.operators: {error}") from error
+  return found
 
 
 def method(config: ml_collections.ConfigDict) -> Method:

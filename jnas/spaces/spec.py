@@ -17,43 +17,10 @@ import dataclasses
 import enum
 from typing import Any
 
-S1 = (
-  "none",
-  "max_pool_3x3",
-  "avg_pool_3x3",
-  "skip_connect",
-  "sep_conv_3x3",
-  "sep_conv_5x5",
-  "dil_conv_3x3",
-  "dil_conv_5x5",
-)
-# EnTranNAS's standard and extended space (section 4.2): without `none`.
-S1_7 = S1[1:]
-S1_12 = S1_7 + (
-  "conv_1x1",
-  "conv_3x3",
-  "conv_3x1_1x3",
-  "conv_5x1_1x5",
-  "conv_7x1_1x7",
-)
-S2 = ("skip_connect", "sep_conv_3x3")
-S3 = ("none", "skip_connect", "sep_conv_3x3")
-NAS_BENCH_201 = (
-  "none",
-  "skip_connect",
-  "nor_conv_1x1",
-  "nor_conv_3x3",
-  "avg_pool_3x3",
-)
-OPERATOR_SETS = {
-  "s1": S1,
-  "s1_7": S1_7,
-  "s1_12": S1_12,
-  "s2": S2,
-  "s3": S3,
-  "nas_bench_201": NAS_BENCH_201,
-}
+from jnas.genotype.operators import SETS
 
+S1, S2, S3 = (SETS[name] for name in ("s1", "s2", "s3"))
+NAS_BENCH_201 = SETS["nas_bench_201"]
 
 TRANSIT = "_transit"  # ends the name of a transit cell
 ENGINES = ("all", "half", "first", "last")
@@ -179,6 +146,19 @@ class Spec:
   def auxiliary_layer(self) -> int:
     """The layer that feeds the auxiliary head: 2L//3, the second reduction."""
     return 2 * len(self.layers) // 3
+
+
+def operators_of(name: str, own: str = "") -> tuple[str, ...]:
+  """The operators of a space.
+
+  Args:
+    name: of a set of them.
+    own: in place of the set, names or import paths with spaces between.
+
+  >>> operators_of("s2"), operators_of("s2", "skip_connect mine:squeeze_excite")
+  (('skip_connect', 'sep_conv_3x3'), ('skip_connect', 'mine:squeeze_excite'))
+  """
+  return tuple(own.split()) or SETS.get(name, ())
 
 
 def darts_edges(nodes: int) -> tuple[tuple[int, int], ...]:
