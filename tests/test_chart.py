@@ -23,6 +23,11 @@ def test_a_line_stands_where_its_numbers_say():
     assert one == pytest.approx(two, abs=0.06)
 
 
+def test_a_line_of_one_point_is_a_dot():
+  mark = chart.Mark("a", [(3, 1.0)], "#123456")
+  assert 'class="dots" fill="#123456"' in chart.figure("x", [mark]).svg
+
+
 def test_a_logarithm_makes_factors_distances():
   mark = chart.Mark("a", [(k, 10.0**-k) for k in range(4)], "#123456")
   svg = chart.figure("x", [mark], log=True).svg

@@ -277,6 +277,24 @@ def test_report(tmp_path, searches):
     report.write([workdir])
 
 
+@pytest.mark.parametrize(
+  "change", [{"planned": "x"}, {"algorithms": 3}, {"failed": [1]}]
+)
+def test_a_broken_comparison_is_refused_in_a_sentence(
+  tmp_path, searches, change
+):
+  workdir = tmp_path / "run"
+  compare.run(comparison(write_config(tmp_path), seeds=1), workdir)
+  record = json.loads((workdir / "comparison.json").read_text())
+  record["algorithms"]["none"] = {"runs": [], "chosen": 3, "kendall": 3}
+  record["algorithms"]["tiny"] |= {"chosen": {}, "kendall": {"tau": "x"}}
+  (workdir / "comparison.json").write_text(json.dumps(record))
+  assert "none: None" in report.write([workdir]).read_text()
+  (workdir / "comparison.json").write_text(json.dumps(record | change))
+  with pytest.raises(ValueError, match="Expected a comparison in"):
+    report.write([workdir])
+
+
 def test_report_where_true_accuracy_is_known(tmp_path, searches):
   searches.results = [0.6, 0.8]
   searches.more = {"true_accuracy": [0.93, 0.91]}

@@ -83,7 +83,7 @@ def test_every_run_has_a_row_and_a_link_to_its_page(tmp_path):
   page_of(runs[1])
   groups = of_runs(list(map(records.read, runs)))
   home = tmp_path / "pages"
-  table, rows = rows_of(comparison._runs(groups, {"run0, run1": "red"}, home))
+  table, rows = rows_of(comparison._runs(groups, home))
   assert [row["run"] for row in rows] == ["run0", "run1"]
   assert [row["seed"] for row in rows] == ["0", "1"]
   # Only where there is one.
@@ -95,7 +95,7 @@ def test_dots_stand_over_the_mean_and_deviation_of_their_seeds(tmp_path):
   members = [Member(str(k), result) for k, result in enumerate(results)]
   group = Group("a", members, chosen={"seed": 1, "valid_accuracy": 0.8})
   figure = comparison._strips(
-    "valid_accuracy", "Validation", [group], {"a": "red"}, {"best": 0.9}
+    "valid_accuracy", "Validation", [group], {"best": 0.9}
   )
   found = {}
   for mark in figure.data["chart"]["marks"]:

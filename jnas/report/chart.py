@@ -247,13 +247,12 @@ def _shape(mark: Mark, to_x: Scale, to_y: Scale) -> str:
     x, y = points[0]
     line = f"M-999 {y:.5g}H9999" if mark.kind == "level" else f"M{x:.5g} 0V999"
     return f'<path class="level" d="{line}"/>'
-  if mark.kind in ("dots", "hollow", "rings") or len(points) == 1 and (
-    mark.kind in ("line", "faint")
-  ):
-    fill = f'class="{mark.kind}" fill="{colour}"'
-    if mark.kind in ("hollow", "rings"):
-      fill = f'class="{mark.kind}" stroke="{colour}"'
-    size = 6 if mark.kind == "rings" else 3.4
+  alone = len(points) == 1 and mark.kind in ("line", "faint")
+  if alone or mark.kind in ("dots", "hollow", "rings"):
+    kind = "dots" if alone else mark.kind
+    paint = "fill" if kind == "dots" else "stroke"
+    fill = f'class="{kind}" {paint}="{colour}"'
+    size = 6 if kind == "rings" else 3.4
     return "".join(
       f'<circle cx="{x:.5g}" cy="{y:.5g}" r="{size}" {fill}/>'
       for x, y in points

@@ -4,7 +4,8 @@ It is made from the folders of the runs, so that it can be drawn anew at any
 time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+import functools
 import json
 import os
 import pathlib
@@ -21,7 +22,14 @@ from jnas.report import (
   sections,
   topology,
 )
-from jnas.report.groups import Group, of_comparison, of_runs, table, told
+from jnas.report.groups import (
+  Group,
+  Member,
+  of_comparison,
+  of_runs,
+  table,
+  told,
+)
 
 _PERCENT = "{:.2%}"
 _NOTES = (  # number of a result, what is to be said where it has a column
@@ -84,9 +92,12 @@ def document(
   try:
     comparison = json.loads(path.read_text(encoding="utf-8"))
     groups = of_comparison(comparison, workdir)
-    planned, failed = comparison["planned"], dict(comparison["failed"])
+    planned, failed = int(comparison["planned"]), dict(comparison["failed"])
     data = comparison["data"]
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    OverflowError,
+  ) as error:
     raise ValueError(
       f"Expected a comparison in {path}, got {type(error).__name__}: {error}; "
       "it is written when the first search has ended: start the comparison "
@@ -123,25 +134,23 @@ def _sections(
   groups: Sequence[Group], home: pathlib.Path
 ) -> Iterator[parts.Section | None]:
   """Yields the sections of the page, in their order."""
-  colours = dict(
-    zip([g.name for g in groups], parts.colours(len(groups)), strict=True)
-  )
-  yield _overview(groups, colours)
-  yield _missing(groups)
-  yield _spread(groups, colours)
-  yield _pareto(groups, colours)
-  yield _differences(groups)
-  yield _runs(groups, colours, home)
+  colours = parts.colours(len(groups))
+  groups = [
+    group._replace(colour=colour)
+    for group, colour in zip(groups, colours, strict=True)
+  ]
+  for section in (_overview, _missing, _spread, _pareto, _differences):
+    yield section(groups)
+  yield _runs(groups, home)
   for group in groups:
     yield _cells(group)
 
 
-def _overview(
-  groups: Sequence[Group], colours: Mapping[str, str]
-) -> parts.Section:
+def _overview(groups: Sequence[Group]) -> parts.Section:
   heads, rows = table(groups)
   rows = [
-    [parts.Cell(row[0], colour=colours[row[0]]), *row[1:]] for row in rows
+    [parts.Cell(group.name, colour=group.colour), *row[1:]]
+    for group, row in zip(groups, rows, strict=True)
   ]
   note = (
     "Mean ± standard deviation over the seeds, the mean alone where all agree."
@@ -161,8 +170,7 @@ def _overview(
     note += f" {_RANK}"
   body: list[parts.Part] = [parts.Table(rows, heads)]
   for group in groups:
-    seeds = [member.seed for member in group.members]
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+    if twice := [same[0].seed for same in group.seeds if len(same) > 1]:
       body.append(
         parts.Text(
           f"{group.name}: several runs of seed {', '.join(twice)}, which count "
@@ -183,9 +191,7 @@ def _missing(groups: Sequence[Group]) -> parts.Section | None:
   return parts.Section("", notes) if lines else None
 
 
-def _spread(
-  groups: Sequence[Group], colours: Mapping[str, str]
-) -> parts.Section | None:
+def _spread(groups: Sequence[Group]) -> parts.Section | None:
   """Returns dots of the seeds, and curves with their deviation."""
   known = [m.run for g in groups for m in g.members if m.run.benchmark]
   name = known[0].benchmark.get("name", "the search space") if known else ""
@@ -195,13 +201,12 @@ def _spread(
   for metric, title in _STRIPS:
     if any(len(group.values(metric)) > 1 for group in groups):
       across = levels if metric == "true_accuracy" else {}
-      figures.append(_strips(metric, title, groups, colours, across))
+      figures.append(_strips(metric, title, groups, across))
   for metric, title, form, log in _CURVES:
     marks = []
     for group in groups:
-      curves = [_curve(member.run, metric, log) for member in group.members]
-      bounds = "%" in form
-      marks += band(group.name, curves, colours[group.name], bounds)
+      curves = [_curve(same, metric, log) for same in group.seeds]
+      marks += band(group.name, curves, group.colour, "%" in form)
     if marks and metric == "true_accuracy":
       marks += [
         chart.Mark(f"{name} {value:.2%}", [(0, value)], kind="level")
@@ -211,7 +216,7 @@ def _spread(
       title = f"{title} by epoch"
       figures.append(chart.figure(title, marks, form=form, log=log, last=False))
   clouds = [
-    chart.Mark(group.name, found, colours[group.name], "dots")
+    chart.Mark(group.name, found, group.colour, "dots")
     for group in groups
     if (found := _pairs(group))
   ]
@@ -233,11 +238,17 @@ def _spread(
   return parts.Section("Spread", figures, note) if figures else None
 
 
-def _curve(run: records.Run, metric: str, log: bool) -> measures.Points:
-  if metric == "skip_share":
-    return measures.skip_shares(run)
-  found = measures.curve(run, metric)
-  return [point for point in found if point[1] > 0 or not log]
+def _curve(
+  members: Sequence[Member], metric: str, log: bool
+) -> measures.Points:
+  """Returns a metric of one seed by epoch."""
+  read = functools.partial(measures.curve, name=metric)
+  read = measures.skip_shares if metric == "skip_share" else read
+  curves = [
+    [point for point in read(member.run) if point[1] > 0 or not log]
+    for member in members
+  ]
+  return curves[0] if len(curves) == 1 else measures.mean(curves)
 
 
 def band(
@@ -248,9 +259,9 @@ def band(
 ) -> list[chart.Mark]:
   """Returns the mean of curves, at the epochs that all have, and its sd.
 
-  >>> line, = band("a", [[(1, 0.0), (2, 1.0)], [(1, 0.0)]], "red")
+  >>> area, line = band("a", [[(1, 0.0), (2, 1.0)], [(1, 2.0)]], "red")
   >>> line.points
-  [(1, 0.0)]
+  [(1, 1.0)]
 
   Args:
     name: for the legend.
@@ -258,33 +269,29 @@ def band(
     colour: of the line.
     bounded: whether values are shares, which lie from 0 to 1.
   """
-  tables = [dict(curve) for curve in curves if curve]
-  shared = sorted(set.intersection(*map(set, tables))) if tables else []
-  if not shared:
+  curves = [curve for curve in curves if curve]
+  if not (middle := measures.mean(curves)):
     return []
-  rows = [[table[x] for table in tables] for x in shared]
-  means = [statistics.fmean(row) for row in rows]
-  line = chart.Mark(name, list(zip(shared, means, strict=True)), colour)
-  sds = [statistics.stdev(row) if len(row) > 1 else 0.0 for row in rows]
-  if not any(sds):
+  line, tables = chart.Mark(name, middle, colour), list(map(dict, curves))
+  if len(curves) == 1:
     return [line]
-  ends = [(m - s, m + s) for m, s in zip(means, sds, strict=True)]
-  if bounded:
-    ends = [(max(low, 0.0), min(high, 1.0)) for low, high in ends]
-  low = [(x, end[0]) for x, end in zip(shared, ends, strict=True)]
-  high = [(x, end[1]) for x, end in zip(shared, ends, strict=True)]
+  low, high = [], []
+  for x, mean in middle:
+    sd = statistics.stdev(table[x] for table in tables)
+    ends = mean - sd, mean + sd
+    low.append((x, max(ends[0], 0.0) if bounded else ends[0]))
+    high.append((x, min(ends[1], 1.0) if bounded else ends[1]))
   return [chart.Mark(name, low + high[::-1], colour, "area"), line]
 
 
-def _strips(metric, title, groups, colours, levels) -> parts.Figure:
+def _strips(metric, title, groups, levels) -> parts.Figure:
   """Returns a row of dots a group, a dot a seed, over mean and deviation."""
   marks, rows = [], [group.name for group in groups if group.values(metric)]
   for group in groups:
     if not (values := group.values(metric)):
       continue
-    colour, y = colours[group.name], rows.index(group.name)
-    middle = statistics.fmean(values)
-    shared = dict(colour=colour, legend=False)
+    y, middle = rows.index(group.name), statistics.fmean(values)
+    shared = dict(colour=group.colour, legend=False)
     if len(values) > 1:
       sd = statistics.stdev(values)
       corners = [(middle - sd, y - 0.25), (middle + sd, y + 0.25)]
@@ -317,14 +324,12 @@ def _pairs(group: Group) -> list[tuple[float, float]]:
   return [row for row in rows if all(map(records.is_number, row))]
 
 
-def _pareto(
-  groups: Sequence[Group], colours: Mapping[str, str]
-) -> parts.Section | None:
+def _pareto(groups: Sequence[Group]) -> parts.Section | None:
   marks = []
   for group in groups:
     for member in group.members:
       found = topology.networks(member.run)
-      marks += topology.marks(found, group.name, colours[group.name])
+      marks += topology.marks(found, group.name, group.colour)
   if not marks:
     return None
   title = "Accuracy of the search networks against FLOPs"
@@ -360,9 +365,7 @@ def _short(value: Any) -> str:
   return words if len(words) <= _LONGEST else words[: _LONGEST - 1] + "…"
 
 
-def _runs(
-  groups: Sequence[Group], colours: Mapping[str, str], home: pathlib.Path
-) -> parts.Section:
+def _runs(groups: Sequence[Group], home: pathlib.Path) -> parts.Section:
   """Returns a row a run, with a link to its own report."""
   known = [
     (group, member, dict(sections.facts(member.run)))
@@ -375,11 +378,11 @@ def _runs(
   trained = any(member.retrained for _, member, _ in known)
   rows = []
   for group, member, fact in known:
-    path, run = member.run.path / "report.html", member.run
-    link = _link(path, home)
+    run = member.run
+    link = _link(run.path / "report.html", home)
     name = os.path.relpath(run.path, home) if len(groups) > 1 else run.name
     row = [
-      parts.Cell(name, link=link, colour=colours[group.name]),
+      parts.Cell(name, link=link, colour=group.colour),
       sections.algorithm(run),
       sections.data(run),
       *(fact.get(column, "–") for column in columns),
@@ -414,5 +417,5 @@ def _cells(group: Group) -> parts.Section | None:
     body.append(parts.Code(findings.broken(words), "Genotype"))
   title = f"Cells of {group.name}"
   if group.chosen:
-    title += f", {told(group.chosen)}"
+    title += f", {told(group)}"
   return parts.Section(title, body)

@@ -5,6 +5,7 @@ runs those whose configurations are equal are one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import json
 import pathlib
 import statistics
@@ -27,12 +28,11 @@ COLUMNS = (  # number of a result, heading, format; what nobody has is left out
   ("derived_params", "derived, M parameters", "{:,.3f}"),
   ("derived_flops", "M multiply-adds", "{:,.2f}"),
 )
-_RANKED = 5  # so many columns come before Kendall's tau
-_FACTS = (
-  ("valid_accuracy", "validation accuracy"),
-  ("true_accuracy", "true accuracy"),
-  ("retrained_accuracy", "retrained accuracy"),
-)
+_ACCURACIES = {  # of one result, in words
+  "valid_accuracy": "validation accuracy",
+  "true_accuracy": "true accuracy",
+  "retrained_accuracy": "retrained accuracy",
+}
 
 
 class Member(NamedTuple):
@@ -51,14 +51,21 @@ class Group(NamedTuple):
   members: Sequence[Member]
   chosen: Mapping[str, Any] | None = None
   kendall: Mapping[str, Any] | None = None
+  colour: str = ""
+
+  @property
+  def seeds(self) -> list[list[Member]]:
+    """The runs of each seed: more than one are one sample, their mean."""
+    found: dict[str, list[Member]] = {}
+    for member in self.members:
+      found.setdefault(member.seed, []).append(member)
+    return list(found.values())
 
   def values(self, metric: str) -> list[float]:
-    """Returns a number of each seed: of several runs of one, their mean."""
-    seeds: dict[str, list[float]] = {}
-    for member in self.members:
-      if records.is_number(value := member.result.get(metric)):
-        seeds.setdefault(member.seed, []).append(value)
-    return [statistics.fmean(same) for same in seeds.values()]
+    """Returns a number of each seed that has it."""
+    seeds = [[one.result.get(metric) for one in same] for same in self.seeds]
+    known = [list(filter(records.is_number, same)) for same in seeds]
+    return [statistics.fmean(same) for same in known if same]
 
   @property
   def first(self) -> Member:
@@ -75,8 +82,8 @@ def facts(result: Mapping[str, Any]) -> list[str]:
   ['validation accuracy 50.00%', '12 s']
   """
   found = [
-    f"{heading} {parts.share(result[name])}"
-    for name, heading in _FACTS
+    f"{words} {parts.share(result[name])}"
+    for name, words in _ACCURACIES.items()
     if records.is_number(result.get(name))
   ]
   if records.is_number(result.get("seconds")):
@@ -84,41 +91,23 @@ def facts(result: Mapping[str, Any]) -> list[str]:
   return found
 
 
-def mean(values: Sequence[float], form: Callable[[float], str]) -> str:
-  """Returns "mean ± sd"; of a single value, or where all agree, the mean.
-
-  >>> mean([0.6, 0.8], "{:.1%}".format), mean([3.0], str), mean([], str)
-  ('70.0% ± 14.1%', '3.0', '–')
-  """
-  if not values:
-    return "–"
-  sd = statistics.stdev(values) if len(values) > 1 else 0.0
-  middle = form(statistics.fmean(values))
-  return f"{middle} ± {form(sd)}" if sd else middle
-
-
 def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
   """Returns heads and rows, a row a group."""
-  columns = [
-    column for column in COLUMNS if any(g.values(column[0]) for g in groups)
-  ]
-  ranked = any(group.kendall for group in groups)
-  chosen = any(group.chosen for group in groups)
-  heads = ["", "seeds", *(heading for _, heading, _ in columns)]
-  # Beside what it ranks; at the end one would have to scroll.
-  place = 2 + sum(column in COLUMNS[:_RANKED] for column in columns)
-  heads[place:place] = ["Kendall's tau"] * ranked
-  heads += ["time, with compilation"] + ["chosen"] * chosen
-  rows = []
-  for group in groups:
-    row = [group.name, str(len({member.seed for member in group.members}))]
-    for metric, _, form in columns:
-      row.append(mean(group.values(metric), form.format))
-    row[place:place] = [_rank(group.kendall)] * ranked
-    seconds = [member.result.get("seconds") for member in group.members]
-    row.append(_range(seconds))
-    rows.append(row + [told(group.chosen)] * chosen)
-  return heads, rows
+  columns: dict[str, Callable[[Group], str]] = {
+    "": lambda g: g.name,
+    "seeds": lambda g: str(len(g.seeds)),
+  }
+  for metric, heading, form in COLUMNS:
+    if any(group.values(metric) for group in groups):
+      columns[heading] = functools.partial(_mean, metric=metric, form=form)
+    # Beside what it ranks; at the end one would have to scroll.
+    if metric == "retrained_accuracy" and any(g.kendall for g in groups):
+      columns["Kendall's tau"] = _rank
+  columns["time, with compilation"] = _time
+  if any(group.chosen for group in groups):
+    columns["chosen"] = told
+  rows = [[tell(group) for tell in columns.values()] for group in groups]
+  return list(columns), rows
 
 
 def text(comparison: Mapping[str, Any]) -> str:
@@ -133,37 +122,46 @@ def text(comparison: Mapping[str, Any]) -> str:
   )
 
 
-def _range(values: Sequence[Any]) -> str:
-  """Returns times as "least to most".
+def _mean(group: Group, metric: str, form: str) -> str:
+  """Returns "mean ± sd"; of a single value, or where all agree, the mean."""
+  if not (values := group.values(metric)):
+    return "–"
+  sd = statistics.stdev(values) if len(values) > 1 else 0.0
+  middle = form.format(statistics.fmean(values))
+  return f"{middle} ± {form.format(sd)}" if sd else middle
+
+
+def _time(group: Group) -> str:
+  """Returns the least and the most time of a run.
 
   The first run compiles, and later ones find its programs in the cache, so
   that a standard deviation would say nothing of the seeds.
   """
-  known = sorted(filter(records.is_number, values))
+  times = (member.result.get("seconds") for member in group.members)
+  known = sorted(filter(records.is_number, times))
   ends = dict.fromkeys(parts.duration(v) for v in known[:1] + known[-1:])
   return " to ".join(ends) or "–"
 
 
-def _rank(kendall: Mapping[str, Any] | None) -> str:
-  """Returns tau, or why there is none."""
-  if kendall is None:
+def _rank(group: Group) -> str:
+  """Returns Kendall's tau, or why there is none."""
+  if group.kendall is None:
     return "–"
-  if kendall["tau"] is None:
-    return f"none: {kendall['why']}"
-  return f"{kendall['tau']:.2f}"
+  tau = group.kendall.get("tau")
+  why = group.kendall.get("why")
+  return f"{tau:.2f}" if records.is_number(tau) else f"none: {why}"
 
 
-def told(chosen: Mapping[str, Any] | None) -> str:
-  if chosen is None:
+def told(group: Group) -> str:
+  """Returns the seed that is chosen, and its accuracies."""
+  if group.chosen is None:
     return "–"
-  told = [parts.share(chosen["valid_accuracy"])]
-  for name, word in (
-    ("true_accuracy", "true"),
-    ("retrained_accuracy", "retrained"),
-  ):
-    if records.is_number(chosen.get(name)):
-      told.append(f"{word} {parts.share(chosen[name])}")
-  return f"seed {chosen['seed']}: {', '.join(told)}"
+  words = [
+    word + parts.share(group.chosen[name])
+    for name, word in zip(_ACCURACIES, ("", "true ", "retrained "), strict=True)
+    if records.is_number(group.chosen.get(name))
+  ]
+  return f"seed {group.chosen['seed']}: {', '.join(words)}"
 
 
 def of_comparison(
@@ -179,12 +177,18 @@ def of_comparison(
       members.append(
         Member(
           str(run["seed"]),
-          run["result"],
+          dict(run["result"]),
           folder and records.read(folder),
           folder / "retrain" if folder and trained else None,
         )
       )
-    found.append(Group(name, members, one.get("chosen"), one.get("kendall")))
+    chosen, rank = (
+      one[key] if isinstance(one.get(key), dict) else None
+      for key in ("chosen", "kendall")
+    )
+    chosen = chosen if chosen and "seed" in chosen else None
+    if members:
+      found.append(Group(name, members, chosen, rank))
   return found
 
 

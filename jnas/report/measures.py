@@ -33,6 +33,17 @@ def curve(run: Run, name: str) -> Points:
   return [(float(k), statistics.fmean(v)) for k, v in sorted(epochs.items())]
 
 
+def mean(curves: Sequence[Points]) -> Points:
+  """Returns the mean of curves, at the epochs that all have.
+
+  >>> mean([[(1, 0.0), (2, 1.0)], [(1, 2.0)]])
+  [(1, 1.0)]
+  """
+  tables = [dict(curve) for curve in curves]
+  shared = sorted(set.intersection(*map(set, tables))) if tables else []
+  return [(x, statistics.fmean(table[x] for table in tables)) for x in shared]
+
+
 def skip_shares(run: Run) -> Points:
   """Returns by epoch the share of skip connections in the normal cells."""
   if found := curve(run, "skip_share"):
