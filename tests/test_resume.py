@@ -161,11 +161,13 @@ def small_disk(tmp_path):
   subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_run_goes_on_once_a_full_disk_has_room(whole, small_disk, capfd):
+def test_a_run_goes_on_once_a_full_disk_has_room(
+  whole, small_disk, capfd, caplog
+):
   workdir = small_disk / "run"
   with pytest.raises(OSError, match="no room left on the disk of"):
     retrain.run(config_of(), workdir)
-  output = "".join(capfd.readouterr())
+  output = "".join(capfd.readouterr()) + caplog.text
   assert "Traceback" not in output and "Errno" not in output
   subprocess.run(["mount", "-o", "remount,size=9m", small_disk], check=True)
   retrain.run(config_of(), workdir)
