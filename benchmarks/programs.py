@@ -116,7 +116,7 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
     arch=alpha,
     weights_opt=sgd.init(variables["params"]),
     arch_opt=adam.init(alpha),
-    sums=state_lib.zero_sums(),
+    totals=state_lib.zero_totals(),
   )
   state, train, valid = parallel.replicate(
     (state, *(Split(*images(variant["batch"], seed)) for seed in (0, 1))), mesh

@@ -22,6 +22,7 @@ from jnas.algorithms.random import random
 from jnas.spaces import spec as spec_lib
 from jnas.spaces import toy
 from jnas.spaces.spec import TRANSIT
+from jnas.training import losses
 
 SPEC = toy.spec()
 CHOSEN = {
@@ -70,7 +71,7 @@ class Row(NamedTuple):
     planted: by what each edge's planted operator is multiplied.
     arch_lr: of the architecture parameters.
     recent: the loss that has fallen is the mean of so many steps.
-    controls: what a controller sets, by name.
+    hyper: hyper-parameters that a controller sets, by name.
   """
 
   make: Callable[[spec_lib.Spec], base.Algorithm]
@@ -80,7 +81,7 @@ class Row(NamedTuple):
   planted: tuple[float, ...] = (1,) * 5
   arch_lr: float = 0.03
   recent: int = 1
-  controls: tuple[tuple[str, float], ...] = ()
+  hyper: tuple[tuple[str, float], ...] = ()
 
 
 COOLING = entrannas.annealed(1.0, 0.97, epochs=50, steps_per_epoch=4)
@@ -144,7 +145,7 @@ ROWS = {
     lambda spec: goldnas(spec, (8, 8), mu=1.0),
     *[promises.sigmoids] * 2,
     spec=without_none(SPEC),
-    controls=(("lambda", 1.0),),
+    hyper=(("lambda", 1.0),),
   ),
 }
 
@@ -169,4 +170,4 @@ def objective(params, stats, edge_weights, batch, rates):
     wrong = toy.apply(rest, batch.x, edge_weights) - batch.y
     error = jnp.concatenate([error, wrong * used[None, :, None]], 1)
   close = jnp.mean(jnp.abs(error) < 0.2)
-  return jnp.mean(error**2), (stats, close)
+  return jnp.mean(error**2), losses.Outcome(stats, {"accuracy": close})

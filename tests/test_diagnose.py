@@ -12,7 +12,7 @@ from jnas import hypergrad, solve
 from jnas.algorithms import base
 from jnas.runtime import parallel
 from jnas.training import diagnose
-from jnas.training.state import State, zero_sums
+from jnas.training.state import State, zero_totals
 
 in_float64 = pytest.mark.usefixtures("x64")
 
@@ -133,7 +133,7 @@ def measured(estimate, *, steps=6, damping=0.0, devices=1, closed=pair):
     damping=damping,
   )
   w, alpha = jnp.asarray(W), jnp.asarray(ALPHA)
-  state = State(jnp.int32(0), w, {}, alpha, (), (), zero_sums())
+  state = State(jnp.int32(0), w, {}, alpha, (), (), zero_totals())
   rng = np.random.default_rng(0)
   return measure(state, *(jnp.asarray(rng.normal(size=(4, 6))) for _ in "tv"))
 

@@ -17,7 +17,7 @@ from jnas.spaces import cost
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S2
 from jnas.training import controller
-from jnas.training.state import State, zero_sums
+from jnas.training.state import State, zero_totals
 
 SKIP, SEP = S2
 SIZE, MEGA = (8, 8), 1e6
@@ -256,7 +256,7 @@ def state_of(spec, logits):
     step=jnp.int32(9), weights=network(), stats=network(), arch=logits,
     weights_opt=({"trace": network()}, jnp.int32(9)),
     arch_opt={"trace": {name: a + 1 for name, a in logits.items()}},
-    sums=zero_sums(), controls={"lambda": jnp.float32(4)},
+    totals=zero_totals(), hyper={"lambda": jnp.float32(4)},
   )
 
 
@@ -273,9 +273,9 @@ def test_what_is_carried_over_is_masked_or_left_out(rebuild):
     left = np.array([x in kept(new.left) for x in letters]).reshape(2, 2)
     expected = np.where(left, logits[name], -np.inf)
     np.testing.assert_array_equal(found.arch[name], expected)
-  assert found.controls == {"lambda": 2.5}
-  assert found.controls["lambda"].dtype == state.controls["lambda"].dtype
-  for name in ("step", "arch_opt", "sums"):
+  assert found.hyper == {"lambda": 2.5}
+  assert found.hyper["lambda"].dtype == state.hyper["lambda"].dtype
+  for name in ("step", "arch_opt", "totals"):
     assert getattr(found, name) is getattr(state, name)
   assert found.weights_opt[1] == 9
   pairs = (
@@ -303,12 +303,11 @@ def test_what_survives_is_written_down_in_the_epoch_that_algorithm_1_says(
     data=SimpleNamespace(train_x=np.zeros((1, *SIZE, 3))),
   )
   lines = []
-  writer = SimpleNamespace(append=lambda name, line: lines.append((name, line)))
   for epoch, stage in enumerate(played(stages(rebuild))):
     weights = table(EPOCHS[epoch][0], kept(stage.left))
     values = {"valid_accuracy": stage.stop / 100}
     state = SimpleNamespace(arch={})
-    pareto.record(problem, stage, state, weights, values, writer)
+    lines += pareto.records(problem, stage, state, weights, values)
   assert [name for name, _ in lines] == ["pareto.jsonl"] * 3
   expected = [(2, 2.0, WHOLE), (10, 6.25, LAST), (12, 18.25, LAST)]
   for (_, line), (epoch, weight, flops) in zip(lines, expected, strict=True):

@@ -25,7 +25,7 @@ from jnas.spaces import cnn, toy
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S3
 from jnas.training import losses, optim, steps, transit
-from jnas.training.state import State, zero_sums
+from jnas.training.state import State, zero_totals
 
 SIZE, EXAMPLES, BATCH, SEED = 4, 256, 64, 3
 EACH = pytest.mark.parametrize("row", ROWS)
@@ -100,12 +100,10 @@ def _problem(row: str, devices: int) -> Problem:
     arch=arch,
     weights_opt=weights_optimizer.init(weights),
     arch_opt=arch_optimizer.init(arch) if algorithm.estimate else (),
-    sums=zero_sums(),
+    totals=zero_totals(),
+    hyper={name: jnp.float32(value) for name, value in own.hyper},
   )
-  controls = {name: jnp.float32(value) for name, value in own.controls}
-  state = state._replace(
-    controls=controls | transit.controls(algorithm, state)
-  )
+  state = state._replace(derivation=transit.begin(algorithm, state))
   return Problem(
     algorithm,
     compiled,

@@ -79,7 +79,8 @@ def test_the_objective_is_both_losses_with_smoothing_and_statistics():
   ones = keys.per_example(keys.stream(0, "paths"), jnp.arange(8))
   batch = losses.Batch(x, y, ones)
   objective = losses.classification(Stub(), auxiliary=0.4, smoothing=0.1)
-  loss, (stats, accuracy) = objective(w, 7.0, None, batch, None)
+  loss, outcome = objective(w, 7.0, None, batch, None)
+  stats, accuracy = outcome.stats, outcome.scores["accuracy"]
   main, extra = (
     losses.cross_entropy(k * x @ w, y, 0.1).mean() for k in (1, 2)
   )
@@ -270,9 +271,10 @@ def test_second_derivatives_go_through_the_batch_statistics(supernet):
   twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch)
 
   def own_moments(batch):
-    _, (new, _) = jax.jit(
+    _, outcome = jax.jit(
       lambda w: supernet.objective(w, supernet.stats, mixed, batch, None)
     )(supernet.w)
+    new = outcome.stats
     return jax.tree.map(lambda n, o: (n - 0.9 * o) / 0.1, new, supernet.stats)
 
   # Running variances are n / (n - 1) times those of the batch: n is doubled

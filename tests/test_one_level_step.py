@@ -90,8 +90,8 @@ def derivative(arch, weight, mu, through_mean):
 @pytest.mark.parametrize("through_mean", [False, True])
 def test_the_penalty_is_equation_5_uniform_and_expected(mu, through_mean, x64):
   algorithm = goldnas.goldnas(SPEC, SIZE, mu, through_mean)
-  arch, controls = logits(), {"lambda": jnp.asarray(30.0)}
-  value, slope = jax.jit(jax.value_and_grad(algorithm.penalty))(arch, controls)
+  arch, hyper = logits(), {"lambda": jnp.asarray(30.0)}
+  value, slope = jax.jit(jax.value_and_grad(algorithm.penalty))(arch, hyper)
   expected = penalty(arch, 30.0, mu)
   assert expected > 1
   assert float(value) == pytest.approx(expected, rel=1e-12)
@@ -118,13 +118,13 @@ def test_it_is_the_same_when_the_network_has_been_built_anew(x64):
     for name, gone in GONE.items()
   }
   small, arch = goldnas.pruned(SPEC, active), logits()
-  controls = {"lambda": jnp.asarray(2.0)}
+  hyper = {"lambda": jnp.asarray(2.0)}
   whole, part = (
     goldnas.goldnas(spec, SIZE, mu=0.6) for spec in (SPEC, small)
   )
   for one, two in zip(
-    jax.tree.leaves(jax.value_and_grad(whole.penalty)(arch, controls)),
-    jax.tree.leaves(jax.value_and_grad(part.penalty)(arch, controls)),
+    jax.tree.leaves(jax.value_and_grad(whole.penalty)(arch, hyper)),
+    jax.tree.leaves(jax.value_and_grad(part.penalty)(arch, hyper)),
     strict=True,
   ):
     np.testing.assert_array_equal(one, two)
@@ -161,7 +161,7 @@ def build(arch, weight=0.3):
   arch_optimizer = optim.sgd(lambda _: 0.7, momentum=0.9, decay=0.0, clip=0.0)
   state = parts.state._replace(
     arch={"cell": arch}, arch_opt=arch_optimizer.init({"cell": arch}),
-    controls={"lambda": jnp.asarray(weight)},
+    hyper={"lambda": jnp.asarray(weight)},
   )
 
   def mixture(arch):
@@ -169,7 +169,7 @@ def build(arch, weight=0.3):
 
   algorithm = test_steps.algorithm(
     one_level=True,
-    penalty=lambda arch, controls: controls["lambda"] * jnp.sum(
+    penalty=lambda arch, hyper: hyper["lambda"] * jnp.sum(
       jnp.log1p(relax.sigmoid(arch["cell"]))
     ),
   )._replace(relax=lambda arch, key, step: mixture(arch), mixture=mixture)
@@ -231,8 +231,8 @@ def test_both_step_along_one_gradient_at_one_point(x64):
     np.testing.assert_allclose(
       ravel_pytree(state.weights)[0], w, rtol=1e-9, atol=1e-12
     )
-  assert state.step == 4 and state.sums["steps"] == 4
-  assert state.controls == {"lambda": 0.3}
+  assert state.step == 4 and state.totals.steps == 4
+  assert state.hyper == {"lambda": 0.3}
   assert set(metrics) == {*expected, "train_accuracy"}
 
 
@@ -241,8 +241,8 @@ def test_lambda_is_read_at_every_step_by_one_program():
   step = one_level(algorithm, parts, optimizer)
   moved = []
   for weight in (0.0, 1.0, 3.0):
-    controls = {"lambda": jnp.float32(weight)}
-    found, _ = step(state._replace(controls=controls), *[parts.train] * 2)
+    hyper = {"lambda": jnp.float32(weight)}
+    found, _ = step(state._replace(hyper=hyper), *[parts.train] * 2)
     moved.append(np.asarray(found.arch["cell"]))
   assert step._cache_size() == 1
   sigma = 1 / (1 + np.exp([-0.4, 0.3]))
@@ -306,7 +306,7 @@ def test_a_penalty_is_part_of_the_upper_level_alone(form, x64):
   # The weights feel it through alpha alone: a step with no upper level.
   frozen = found._replace(**{
     name: getattr(state, name)
-    for name in ("step", "weights", "weights_opt", "stats", "sums")
+    for name in ("step", "weights", "weights_opt", "stats", "totals")
   })
   batch = test_steps.draw(parts.train, "train", 0)
   weigh = steps.weight_step(

@@ -42,7 +42,8 @@ def objective(w, stats, edge_weights, batch, rates):
     h = h * (1 - rates["path"])
   loss = losses.cross_entropy(h, batch.y).mean()
   accuracy = losses.correct(h, batch.y).mean()
-  return loss, (0.9 * stats + 0.1 * batch.x.mean(0), accuracy)
+  stats = 0.9 * stats + 0.1 * batch.x.mean(0)
+  return loss, losses.Outcome(stats, {"accuracy": accuracy})
 
 
 def mixture(arch):
@@ -116,7 +117,7 @@ def build():
     arch=arch,
     weights_opt=weights_optimizer.init(w),
     arch_opt=arch_optimizer.init(arch),
-    sums=state_lib.zero_sums(),
+    totals=state_lib.zero_totals(),
   )
   return Parts(state, train, valid, weights_optimizer, arch_optimizer)
 
@@ -193,9 +194,9 @@ def test_a_search_alternates_as_the_papers_do(parts, name):
       [row[metric] for row in rows], history[:, i], rtol=1e-9
     )
   assert (rows[0]["second_order_norm"] > 0) == (name != "first_order")
-  assert state.step == 4 and state.sums["steps"] == 4
+  assert state.step == 4 and state.totals.steps == 4
   np.testing.assert_allclose(
-    state.sums["train_loss"], history[:, 0].sum(), rtol=1e-6
+    state.totals.loss, history[:, 0].sum(), rtol=1e-6
   )
   # Statistics are those of the weight steps alone: one update a step.
   stats = np.zeros(3)
@@ -338,7 +339,7 @@ def images():
 
 def test_replicas_draw_the_parts_of_one_batch(images):
   make = functools.partial(
-    batches.feed, seed=3, batch=4, pad=2, flip=True, cutout=3, **IMAGES
+    batches.image_draw, seed=3, batch=4, pad=2, flip=True, cutout=3, **IMAGES
   )
   whole = make(local=4, offset=lambda n: 0 * n)(images, "train", jnp.int32(5))
   halves = [
@@ -359,7 +360,7 @@ def test_replicas_draw_the_parts_of_one_batch(images):
 
 
 def test_an_epoch_of_batches_has_each_example_once(images):
-  draw_plain = batches.feed(
+  draw_plain = batches.image_draw(
     seed=3, batch=5, local=5, offset=lambda n: 0, **IMAGES
   )
   epochs = []

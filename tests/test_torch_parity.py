@@ -187,7 +187,7 @@ def test_two_search_steps(x64: None) -> None:
     arch=pair.arch,
     weights_opt=weights.init(pair.params),
     arch_opt=alpha.init(pair.arch),
-    sums=state.zero_sums(),
+    totals=state.zero_totals(),
   )
   for number in range(2):
     train = batch("tiny", dtype, 2 * number)

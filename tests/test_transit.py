@@ -14,7 +14,7 @@ from jnas.data import device
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import TRANSIT
 from jnas.training import losses, optim, steps, transit
-from jnas.training.state import State, zero_sums
+from jnas.training.state import Derivation, State, zero_totals
 
 MAX, SKIP, SEP = OPS = ("max_pool_3x3", "skip_connect", "sep_conv_3x3")
 SPEC = spec_lib.supernet(
@@ -42,7 +42,9 @@ def objective(w, stats, edge_weights, batch, rates):
     jnp.tanh(batch.x @ w[name].reshape(3, -1)) @ edge_weights[name].ravel()
     for name in w
   )
-  return jnp.mean((z - batch.y) ** 2), (stats + 1, jnp.mean(z))
+  return jnp.mean((z - batch.y) ** 2), losses.Outcome(
+    stats + 1, {"accuracy": jnp.mean(z)}
+  )
 
 
 def build(make, spec=SPEC):
@@ -64,10 +66,10 @@ def build(make, spec=SPEC):
   state = State(
     step=jnp.int32(0), weights=w, stats=jnp.zeros(()), arch=arch,
     weights_opt=optimizers[0].init(w), arch_opt=optimizers[1].init(arch),
-    sums=zero_sums(),
+    totals=zero_totals(),
   )
-  controls = transit.controls(algorithm, state)
-  return algorithm, state._replace(controls=controls), split, optimizers
+  derivation = transit.begin(algorithm, state)
+  return algorithm, state._replace(derivation=derivation), split, optimizers
 
 
 def functions(algorithm, optimizers):
@@ -137,7 +139,7 @@ def test_both_levels_of_a_step_have_the_derivation_of_the_one_before(
   algorithm, state, split, optimizers = build(MAKE[name])
   step = jax.jit(functions(algorithm, optimizers)[form])
   first = derived(name, algorithm, state.arch, 0)
-  for cell, mask in state.controls["derived"].items():
+  for cell, mask in state.derivation.cells.items():
     np.testing.assert_array_equal(mask, first[cell + TRANSIT])
   unchanged, moves = 0, []
   for w, arch, chosen, same in reference(name, form == "one_level", 6):
@@ -149,11 +151,8 @@ def test_both_levels_of_a_step_have_the_derivation_of_the_one_before(
       )
     unchanged = unchanged + 1 if same else 0
     moves.append(not same)
-    assert set(state.controls) == {
-      *("derived", "unchanged", "patience", "settled")
-    }
-    assert state.controls["unchanged"] == unchanged
-    assert state.controls["settled"] == 0
+    assert state.derivation.unchanged == unchanged
+    assert state.derivation.frozen == 0
     edges = base.edge_weights(algorithm, state.arch, None, state)
     assert set(edges) == {cell for cell, _ in SPEC.cells}
     for cell in ("normal", "reduce"):
@@ -178,22 +177,23 @@ def test_the_structure_of_the_state_is_stable(name):
 @EACH
 def test_a_search_with_nothing_but_engines_has_nothing_to_transit(name):
   algorithm, state, split, optimizers = build(MAKE[name], ENGINES)
-  state.controls["patience"] = jnp.int32(1)
+  derivation = state.derivation._replace(patience=jnp.int32(1))
+  state = state._replace(derivation=derivation)
   assert algorithm.derivation(state.arch, 0) == {}
   before = state.weights["normal"]
   step = jax.jit(functions(algorithm, optimizers)["first_order"])
   for _ in range(3):
     state, _ = step(state, split, split)
   assert (state.weights["normal"] != before).any()
-  assert state.controls["derived"] == {}
+  assert state.derivation.cells == {}
   # No other program does the same in less time.
   assert transit.settled(ENGINES, state, 3, period=1) is None
 
 
-def test_a_search_without_derivation_has_no_such_controls():
+def test_a_search_without_derivation_has_none_in_its_state():
   algorithm, state, _, _ = build(MAKE["entrannas"])
   plain = algorithm._replace(derivation=None)
-  assert transit.controls(plain, state) == {}
+  assert transit.begin(plain, state) is None
   assert transit.derived(plain, state) is state
 
 
@@ -203,10 +203,11 @@ def test_a_compiled_step_is_counted_and_else_what_it_was():
   one, two = jax.jit(step), jax.jit(transit.counted(step))
   expected, metrics = one(state, split, split)
   found, others = two(state, split, split)
-  assert found.controls["settled"] == 1 and expected.controls["settled"] == 0
+  assert found.derivation.frozen == 1 and expected.derivation.frozen == 0
   again, _ = two(found, split, split)
-  assert again.controls["settled"] == 2
-  found.controls["settled"] = expected.controls["settled"]
+  assert again.derivation.frozen == 2
+  frozen = expected.derivation.frozen
+  found = found._replace(derivation=found.derivation._replace(frozen=frozen))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
     (found, others), (expected, metrics),
@@ -221,13 +222,9 @@ MASKS = {
 
 def holding(unchanged, patience=5):
   """A state in which they have stayed for so many steps."""
-  controls = {
-    "derived": {name: jnp.asarray(m) for name, m in MASKS.items()},
-    "unchanged": jnp.int32(unchanged),
-    "patience": jnp.int32(patience),
-    "settled": jnp.int32(0),
-  }
-  return State(None, None, None, None, None, None, None, controls)
+  masks = {name: jnp.asarray(m) for name, m in MASKS.items()}
+  numbers = map(jnp.int32, (unchanged, patience, 0))
+  return State(*[None] * 7, derivation=Derivation(masks, *numbers))
 
 
 def test_what_has_settled_are_the_operators_of_each_edge_by_cell():
@@ -263,16 +260,17 @@ def test_it_settles_at_a_multiple_of_the_period_and_leaves_at_once(
 
 def test_a_derivation_that_leaves_what_was_compiled_doubles_the_patience():
   algorithm, state, _, _ = build(MAKE["entrannas"])
-  other = {name: 1 - mask for name, mask in state.controls["derived"].items()}
-  stays = algorithm._replace(derivation=lambda *_: state.controls["derived"])
+  cells = state.derivation.cells
+  other = {name: 1 - mask for name, mask in cells.items()}
+  stays = algorithm._replace(derivation=lambda *_: cells)
   moves = algorithm._replace(derivation=lambda *_: other)
 
   def after(unchanged, algorithm):
-    controls = state.controls | {
-      "unchanged": jnp.int32(unchanged), "patience": jnp.int32(4)
-    }
-    new = transit.derived(algorithm, state._replace(controls=controls))
-    return int(new.controls["unchanged"]), int(new.controls["patience"])
+    own = state.derivation._replace(
+      unchanged=jnp.int32(unchanged), patience=jnp.int32(4)
+    )
+    new = transit.derived(algorithm, state._replace(derivation=own))
+    return int(new.derivation.unchanged), int(new.derivation.patience)
 
   assert after(3, stays) == (4, 4)
   assert after(9, stays) == (10, 4)

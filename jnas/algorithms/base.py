@@ -85,11 +85,12 @@ def edge_weights(
     algorithm: with the relaxation.
     arch: its architecture parameters.
     key: of the step's draw, or None.
-    state: with `step`, and `controls` that hold what transit cells compute.
+    state: with `step`, and the `derivation` that transit cells compute.
   """
   weights = dict(algorithm.relax(arch, key, state.step))
-  for name, chosen in state.controls.get("derived", {}).items():
-    weights[name + TRANSIT] = chosen
+  if state.derivation is not None:
+    for name, chosen in state.derivation.cells.items():
+      weights[name + TRANSIT] = chosen
   return weights
 
 

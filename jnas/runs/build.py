@@ -19,6 +19,7 @@ from jnas.spaces import cnn
 from jnas.spaces.spec import Spec
 from jnas.training import batches, losses, optim, steps
 from jnas.training.evaluation import eval_step
+from jnas.training.task import Task
 
 
 class Clock(NamedTuple):
@@ -98,13 +99,13 @@ def schedules(
   return rate, {"path": optim.ramp(drop, **shared)} if drop else {}
 
 
-def feed(
+def draw(
   config: ml_collections.ConfigDict,
   data: sources.ImageData,
   mesh: Mesh,
   seed: jax.Array | None = None,
 ) -> batches.Draw:
-  """The batches of a config, as `jnas.training.batches.feed` draws them.
+  """The batches of a config, as `jnas.training.batches.image_draw` has them.
 
   Args:
     config: with the seed, where none is given.
@@ -113,7 +114,7 @@ def feed(
     seed: of all draws; may be traced.
   """
   batch, source = config.train.batch, config.data
-  return batches.feed(
+  return batches.image_draw(
     seed=config.seed if seed is None else seed,
     batch=batch,
     local=parallel.local_batch(batch, mesh),
@@ -249,6 +250,29 @@ def rates(
   return lambda step: {
     name: float(schedule(step - start)) for name, schedule in named.items()
   }
+
+
+def task(
+  config: ml_collections.ConfigDict,
+  network: cnn.Network,
+  data: sources.ImageData,
+  mesh: Mesh,
+  own_statistics: bool = False,
+) -> Task:
+  """The task of a config: to classify images.
+
+  Args:
+    config: the configuration.
+    network: what is trained.
+    data: for the normalisation.
+    mesh: the devices.
+    own_statistics: whether an evaluation normalises by those of its batch.
+  """
+  batch = config.train.batch
+  return Task(
+    objective(config, network),
+    evaluator(network, data, mesh, batch, own_statistics),
+  )
 
 
 def evaluator(

@@ -14,11 +14,11 @@ from jnas.data import benchmark
 from jnas.runs import build, monitor, pareto, recipe
 from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import keys, parallel
-from jnas.runtime.writer import Writer
 from jnas.spaces import cnn, cost
-from jnas.training import optim, steps
+from jnas.training import optim, steps, trainer
 from jnas.training.diagnose import implicit_cosine
 from jnas.training.state import State
+from jnas.training.task import Task
 
 # What all searches of NAS-Bench-201's authors have in common.
 _THEIRS = {
@@ -26,7 +26,6 @@ _THEIRS = {
   "space.cells": 5, "space.width": 16, "space.partial": 1, "train.batch": 64,
   "weights.nesterov": True, "weights.decay": 5e-4, "arch.lr": 3e-4,
 }
-Measure = Callable[..., dict[str, float]]
 CANDIDATE_BATCHES = 10  # on which what is selected is compared
 
 
@@ -38,27 +37,14 @@ def mixture(
   return lambda state: jax.device_get(compiled(state.arch, state.step))
 
 
-def measure(
-  problem: Problem, network: cnn.Network, algorithm: base.Algorithm
-) -> Measure:
-  """How a search network is measured: see `build.evaluator`."""
-  return build.evaluator(
-    network,
-    problem.data,
-    problem.mesh,
-    problem.config.train.batch,
-    algorithm.samples_paths,
-  )
-
-
 def build_evaluation(
   problem: Problem,
   stage: Stage,
   algorithm: base.Algorithm,
   network: cnn.Network,
   drop: Mapping[str, optim.Schedule],
-  measure: Measure,
-) -> Callable[[State, int, Writer], tuple[State, dict[str, float]]]:
+  task: Task,
+) -> Callable[[State, int], trainer.Evaluation]:
   """What is measured, derived and recorded at an evaluation."""
   config, splits = problem.config, problem.splits
   diagnose = None
@@ -67,36 +53,36 @@ def build_evaluation(
     diagnose = build_diagnosis(problem, stage, algorithm, network, drop)
   weights_at = mixture(algorithm)
 
-  def evaluate(state: State, at: int, writer: Writer):
+  def evaluate(state: State, at: int) -> trainer.Evaluation:
     last = at == problem.clock.total
     if algorithm.select and (last or not algorithm.selects_last):
       state = state._replace(
-        arch=selected(problem, algorithm, measure, state, at)
+        arch=selected(problem, algorithm, task, state, at)
       )
     used = base.edge_weights(algorithm, state.arch, None, state)
-    found = measure(state, used, splits[1])
+    found = task.evaluate(state, used, splits[1])
     values = {f"valid_{name}": value for name, value in found.items()}
     if diagnose and period and (at % period == 0 or at == stage.stop):
       values["cosine_implicit"] = diagnose(state, *splits)
     weights = weights_at(state)
     genotype = algorithm.derive(weights)
-    monitor.record(
-      writer, stage.spec, weights, genotype, at, problem.clock.per_epoch
+    records = monitor.records(
+      stage.spec, weights, genotype, at, problem.clock.per_epoch
     )
     values |= monitor.metrics(stage.spec, weights, genotype)
     values |= topology(problem, stage, algorithm, state, genotype)
     if at == stage.stop and not algorithm.samples_paths:
       child = base.indicator(stage.spec, genotype)
-      found = measure(state, child, splits[1])
-      values["child_accuracy"] = found["accuracy"]
+      found = task.evaluate(state, child, splits[1])
+      values[f"child_{task.headline}"] = found[task.headline]
     if at == stage.stop:
-      pareto.record(problem, stage, state, weights, values, writer)
+      records += pareto.records(problem, stage, state, weights, values)
     if problem.table:
       text = genotype_lib.format_text(genotype)
       values["true_accuracy"] = problem.table.accuracy(
         text, config.space.column
       )
-    return state, values
+    return trainer.Evaluation(state, values, records)
 
   return evaluate
 
@@ -114,7 +100,7 @@ def topology(
     cells = genotype_lib.chosen(genotype).values()
     values["connections"] = sum(len(pairs) for pairs in cells)
     steps_done = max(int(state.step), 1)
-    values["settled"] = int(state.controls["settled"]) / steps_done
+    values["settled"] = int(state.derivation.frozen) / steps_done
   if not problem.stages.restarts:
     size = problem.data.train_x.shape[1:3]
     left = stage.left
@@ -133,7 +119,7 @@ def topology(
 def selected(
   problem: Problem,
   algorithm: base.Algorithm,
-  measure: Measure,
+  task: Task,
   state: State,
   at: int,
 ) -> base.Arch:
@@ -142,12 +128,12 @@ def selected(
   It measures on `CANDIDATE_BATCHES` batches: a search's budget is for training.
   """
 
-  def accuracy(weights: base.Weights) -> float:
+  def score(weights: base.Weights) -> float:
     split = problem.splits[1]
-    return measure(state, weights, split, CANDIDATE_BATCHES)["accuracy"]
+    return task.score(task.evaluate(state, weights, split, CANDIDATE_BATCHES))
 
   key = keys.stream(problem.config.seed, "candidates", at)
-  found = algorithm.select(state.arch, key, accuracy)
+  found = algorithm.select(state.arch, key, score)
   return parallel.replicate(found, problem.mesh)
 
 
@@ -175,7 +161,7 @@ def build_diagnosis(
     steps.closed_losses(
       algorithm,
       build.objective(config, network),
-      build.feed(config, problem.data, problem.mesh),
+      build.draw(config, problem.data, problem.mesh),
       seed=config.seed,
       rate=build.dropout(drop, origin(problem, stage)),
     ),

@@ -9,9 +9,10 @@ from jnas import genotype as genotype_lib
 from jnas import relax
 from jnas.genotype import AnyGenotype
 from jnas.report import sections
-from jnas.runtime.writer import Writer
 from jnas.spaces import arch as arch_lib
 from jnas.spaces.spec import Spec
+
+Records = tuple[tuple[str, Mapping[str, Any]], ...]  # see trainer.Evaluation
 
 
 def metrics(
@@ -97,15 +98,14 @@ def _most(spec: Spec) -> float:
   return float(np.log(np.concatenate(counts).clip(1)).mean())
 
 
-def record(
-  writer: Writer,
+def records(
   spec: Spec,
   weights: Mapping[str, np.ndarray],
   found: AnyGenotype,
   step: int,
   per_epoch: int,
-) -> None:
-  """Writes the genotype, its history, and the weights that it came from."""
+) -> Records:
+  """The genotype, its history, and the weights that it came from."""
   epoch = step / per_epoch
   when = {"step": step, "epoch": int(epoch) if epoch % 1 == 0 else epoch}
   cells = dict(spec.searched)
@@ -114,11 +114,13 @@ def record(
     "genotype": genotype_lib.to_json(found),
     "text": genotype_lib.format_text(found),
   }
-  writer.put("genotype.json", line)
-  writer.append("genotypes.jsonl", line)
   architecture = when | {
     "ops": first.ops, "edges": first.edges, "weights": dict(weights)
   }
   if any(cell.edges != first.edges for cell in cells.values()):
     architecture["edges_of"] = {name: c.edges for name, c in cells.items()}
-  writer.append("arch.jsonl", architecture)
+  return (
+    ("genotype.json", line),
+    ("genotypes.jsonl", line),
+    ("arch.jsonl", architecture),
+  )

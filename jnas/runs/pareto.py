@@ -10,8 +10,8 @@ import numpy as np
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.algorithms.stages import Stage
+from jnas.runs.monitor import Records
 from jnas.runs.problem import Problem
-from jnas.runtime.writer import Writer
 from jnas.spaces import arch, cnn, cost, discrete
 from jnas.spaces.spec import Spec
 from jnas.training.state import State
@@ -19,15 +19,14 @@ from jnas.training.state import State
 MEGA = 1e6
 
 
-def record(
+def records(
   problem: Problem,
   stage: Stage,
   state: State,
   weights: Mapping[str, np.ndarray],
   values: Mapping[str, float],
-  writer: Writer,
-) -> None:
-  """Writes a line of pareto.jsonl if a network is found with this stage.
+) -> Records:
+  """A line of pareto.jsonl if a network is found with this stage.
 
   Args:
     problem: with the data and the stages.
@@ -35,22 +34,19 @@ def record(
     state: at its end.
     weights: the mixture then.
     values: of this evaluation.
-    writer: of the run.
   """
   arch = jax.device_get(state.arch)
   found = problem.stages.decide(stage, arch, weights).found
   if found is None:
-    return
-  writer.append(
-    "pareto.jsonl",
-    {
-      "step": stage.stop,
-      "epoch": stage.stop / problem.clock.per_epoch,
-      "accuracy": values["valid_accuracy"],
-      **dict(stage.hyper),
-      **network(found, problem.data.train_x.shape[1:]),
-    },
-  )
+    return ()
+  line = {
+    "step": stage.stop,
+    "epoch": stage.stop / problem.clock.per_epoch,
+    "accuracy": values["valid_accuracy"],
+    **dict(stage.hyper),
+    **network(found, problem.data.train_x.shape[1:]),
+  }
+  return (("pareto.jsonl", line),)
 
 
 def network(spec: Spec, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ WORKDIR holds random.jsonl, a line a network, and an ordinary retraining in each
 of network00, network01 and so on and in best. Started again it goes on.
 """
 
-from collections.abc import Mapping
 import json
 import pathlib
 import statistics
@@ -171,16 +170,11 @@ def _trial(
     classes=len(data.classes),
     auxiliary=config.train.auxiliary > 0,
   )
-  plan = retrain.build_plan(config, data, mesh, spec, splits)
-
-  def evaluate(state: Any, at: int, writer: Writer):
-    state, values = plan.evaluate(state, at, writer)
-    return state, _validated(values)
-
+  plan = retrain.build_plan(config, data, mesh, spec, splits, name="valid")
   genotype = genotype_lib.to_json(genotype_lib.load(text))
   record = {"genotype": genotype, "text": text, "step": 0, "epoch": 0}
   _, state, numbers = session.execute(
-    plan._replace(title=folder.name, evaluate=evaluate),
+    plan._replace(title=folder.name),
     config,
     folder,
     mesh,
@@ -189,12 +183,3 @@ def _trial(
   result = {"task": "retrain", "genotype": text, **numbers}
   session.finish(folder, result | {"params": cnn.count(state.weights)})
   return numbers["valid_accuracy"]
-
-
-def _validated(values: Mapping[str, float]) -> dict[str, float]:
-  """Returns values by what they are: retraining takes its images for a test.
-
-  >>> _validated({"test_accuracy": 0.5})
-  {'valid_accuracy': 0.5}
-  """
-  return {name.replace("test_", "valid_"): v for name, v in values.items()}

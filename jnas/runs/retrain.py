@@ -19,11 +19,10 @@ from jnas.data.fingerprint import fingerprint
 from jnas.runs import build, mistakes, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
-from jnas.runtime.writer import Writer
 from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
-from jnas.training import steps
-from jnas.training.state import State, zero_sums
+from jnas.training import batches, steps, trainer
+from jnas.training.state import State, zero_totals
 
 
 def run(
@@ -158,8 +157,9 @@ def build_plan(
   spec: spec_lib.Spec,
   splits: tuple[Any, Any],
   edge_weights: Mapping[str, np.ndarray] | None = None,
-) -> session.Plan:
-  """What the session is to run: plain training, and the test.
+  name: str = "test",
+) -> trainer.Plan:
+  """What is to be run: plain training, and the test.
 
   Args:
     config: of task "retrain".
@@ -168,12 +168,14 @@ def build_plan(
     spec: of the network.
     splits: (train, test) on the devices.
     edge_weights: fixed, of a relaxed network; None of any other.
+    name: of the second split, for its metrics.
   """
   train, test = splits
   clock = build.clock(config, len(train.x))
   learning_rate, drop = build.schedules(config, clock)
   network = build.network(config, spec, mesh)
   optimizer = build.weights_optimizer(config, learning_rate)
+  task = build.task(config, network, data, mesh)
 
   def init() -> State:
     edges = jax.tree.map(jnp.asarray, edge_weights)
@@ -186,32 +188,35 @@ def build_plan(
       arch=edges or (),
       weights_opt=optimizer.init(weights),
       arch_opt=(),
-      sums=zero_sums(),
+      totals=zero_totals(task.scores),
     )
 
-  measure = build.evaluator(network, data, mesh, config.train.batch)
-
-  def evaluate(state: State, at: int, writer: Writer):
-    del at, writer
-    values = measure(state, state.arch or None, test)
-    return state, {f"test_{name}": value for name, value in values.items()}
+  def evaluate(state: State, at: int) -> trainer.Evaluation:
+    del at
+    values = task.evaluate(state, state.arch or None, test)
+    return trainer.Evaluation(
+      state, {f"{name}_{key}": value for key, value in values.items()}
+    )
 
   def step(seed: jax.Array) -> steps.Step:
     return steps.train_step(
-      build.objective(config, network),
+      task.objective,
       optimizer,
-      build.feed(config, data, mesh, seed),
+      build.draw(config, data, mesh, seed),
       rate=build.dropout(drop),
       mean=parallel.mean,
     )
 
-  return session.Plan(
+  return trainer.Plan(
     title=f"retraining on {config.data.name}",
-    clock=clock,
+    per_epoch=clock.per_epoch,
+    total=clock.total,
+    batch=config.train.batch,
+    task=task,
+    feed=batches.resident(train),
     init=init,
     steps={"train": step},
     which=lambda at, state: ("train", clock.total - at),
-    splits=(train,),
     evaluate=evaluate,
     rates=build.rates(learning_rate, drop),
     meta={

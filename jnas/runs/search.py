@@ -22,8 +22,16 @@ from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
-from jnas.training import controller, optim, steps, transit
-from jnas.training.state import State, zero_sums
+from jnas.training import (
+  batches,
+  controller,
+  optim,
+  steps,
+  trainer,
+  transit,
+)
+from jnas.training.state import State, zero_totals
+from jnas.training.task import Task
 
 
 def run(
@@ -83,15 +91,15 @@ def run(
 
 
 def build_plan(
-  problem: Problem, stage: Stage, measure: evaluation.Measure | None = None
-) -> session.Plan:
-  """What the session is to run in one stage.
+  problem: Problem, stage: Stage, task: Task | None = None
+) -> trainer.Plan:
+  """What is to be run in one stage.
 
   Args:
     problem: what is searched on.
     stage: of the search.
-    measure: that of a stage before, if it was of the same network: it need not
-      be compiled again.
+    task: that of a stage before, if it was of the same network: its evaluation
+      need not be compiled again.
   """
   config, clock = problem.config, stage_clock(problem, stage)
   pruned = not problem.stages.restarts  # operators go while it runs
@@ -125,14 +133,26 @@ def build_plan(
     )
 
   functions = compute(network)
-  measure = measure or evaluation.measure(problem, network, algorithm)
+  task = task or build.task(
+    config, network, problem.data, problem.mesh, algorithm.drawn
+  )
 
   def init() -> State:
     first = build.key(config, "arch", stage.index)
     arch = algorithm.init(first, config.arch.init)
-    state = State(jnp.int32(stage.start), None, None, arch, None, None, {})
-    moving = transit.controls(algorithm, state, algorithm.patience)
-    state = state._replace(controls=moving)
+    learnt = algorithm.estimate is not None
+    state = State(
+      step=jnp.int32(stage.start),
+      weights=None,
+      stats=None,
+      arch=arch,
+      weights_opt=None,
+      arch_opt=arch_optimizer.init(arch) if learnt else (),
+      totals=zero_totals(task.scores),
+      hyper=controller.hyper(stage),
+    )
+    derivation = transit.begin(algorithm, state, algorithm.patience)
+    state = state._replace(derivation=derivation)
     variables = build.variables(
       config,
       network,
@@ -141,16 +161,10 @@ def build_plan(
       stage.index,
     )
     weights = variables["params"]
-    learnt = algorithm.estimate is not None
-    return State(
-      step=jnp.int32(stage.start),
+    return state._replace(
       weights=weights,
       stats=variables["batch_stats"],
-      arch=arch,
       weights_opt=weights_optimizer.init(weights),
-      arch_opt=arch_optimizer.init(arch) if learnt else (),
-      sums=zero_sums(),
-      controls=controller.hyper(stage) | moving,
     )
 
   def which(at: int, state: State) -> tuple[str, int]:
@@ -171,19 +185,19 @@ def build_plan(
       functions[name] = lambda seed: transit.counted(fixed(seed))
     return name, 1
 
-  def following(state: State) -> tuple[session.Plan, State] | None:
+  def following(state: State) -> tuple[trainer.Plan, State] | None:
     weights = evaluation.mixture(algorithm)(state)
     arch = jax.device_get(state.arch)
     after = problem.stages.decide(stage, arch, weights).following
     if after is None:
       return None
     same = after.spec == stage.spec and not problem.stages.restarts
-    plan = build_plan(problem, after, measure if same else None)
+    plan = build_plan(problem, after, task if same else None)
     if problem.stages.restarts:
       return plan, plan.init()
     return plan, controller.carried(state, stage, after)
 
-  def resume(meta: Mapping[str, Any]) -> session.Plan:
+  def resume(meta: Mapping[str, Any]) -> trainer.Plan:
     return build_plan(problem, stages_lib.from_json(meta["stage"]))
 
   count = problem.stages.count
@@ -191,15 +205,18 @@ def build_plan(
   if pruned:
     left = sum(len(k) for _, cell in stage.spec.searched for k in cell.kept)
     part = f", {left} operators"
-  return session.Plan(
+  return trainer.Plan(
     title=f"{recipe.method(config).title} on {config.data.name}{part}",
-    clock=problem.clock,
+    per_epoch=problem.clock.per_epoch,
+    total=problem.clock.total,
+    batch=config.train.batch,
+    task=task,
+    feed=batches.resident(*problem.splits),
     init=init,
     steps=functions,
     which=which,
-    splits=problem.splits,
     evaluate=evaluation.build_evaluation(
-      problem, stage, algorithm, network, drop, measure
+      problem, stage, algorithm, network, drop, task
     ),
     rates=build.rates(learning_rate, drop, begun),
     meta={
@@ -247,7 +264,7 @@ def step_functions(
 
   def seeded(build_step: Callable[..., steps.Step], **more: Any):
     def step(seed: jax.Array) -> steps.Step:
-      draw = build.feed(config, problem.data, problem.mesh, seed)
+      draw = build.draw(config, problem.data, problem.mesh, seed)
       return build_step(algorithm, draw=draw, seed=seed, **shared, **more)
 
     return step

@@ -1,22 +1,43 @@
-"""The batches of a step: examples, augmentation and keys, from its number."""
+"""Where batches come from: a function of the step's number, always."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from jnas.data import augment, device
 from jnas.runtime import keys
 from jnas.training import losses
 
 Array = jax.Array
-# (split, stream name, step) -> this replica's share of a batch
-Draw = Callable[[device.Split, str, Array], losses.Batch]
+# (what a feed has fetched of a stream, its name, step)
+# -> this replica's share of a batch; inside the program
+Draw = Callable[[Any, str, Array], losses.Batch]
 
 
-def feed(
+class Feed(NamedTuple):
+  """Brings batches, and keeps nothing: any step can be asked for.
+
+  Attributes:
+    fetch: (step, count) -> what the program is given for so many steps from
+      `step` on, arrays on the devices: a tree for each stream. It is called
+      once a dispatch, while the devices still compute the one before.
+    specs: how each of these is split over the devices.
+  """
+
+  fetch: Callable[[int, int], tuple[Any, ...]]
+  specs: tuple[Any, ...]
+
+
+def resident(*splits: device.Split) -> Feed:
+  """Data that are on every device: batches are drawn inside the program."""
+  return Feed(lambda step, count: splits, (PartitionSpec(),) * len(splits))
+
+
+def image_draw(
   *,
   seed: int,
   batch: int,
@@ -30,7 +51,7 @@ def feed(
   autoaugment: bool = False,
   dtype: Any = jnp.float32,
 ) -> Draw:
-  """A function (split, stream name, step) -> this replica's Batch.
+  """Images of a split, augmented: (split, stream, step) -> Batch.
 
   Args:
     seed: of all streams.

@@ -32,7 +32,7 @@ def carried(state: State, old: Stage, new: Stage) -> State:
   arch = dict(state.arch)
   for name, cell in new.left.searched:
     arch[name] = jnp.where(arch_lib.mask(cell) > 0, arch[name], -jnp.inf)
-  return state._replace(arch=arch, controls=hyper(new))
+  return state._replace(arch=arch, hyper=hyper(new))
 
 
 def hyper(stage: Stage) -> dict[str, jax.Array]:

@@ -1,6 +1,6 @@
 """Losses, and the objective that a network and a loss make together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -19,16 +19,32 @@ class Batch(NamedTuple):
     x: inputs; [N, H, W, C] normalised images.
     y: targets; [N] class numbers.
     keys: [N], one typed key an example, for what is drawn per example.
+    carry: what the batch before has handed on, [N, ...]; of images nothing.
   """
 
   x: Array
   y: Array
   keys: Array
+  carry: Any = ()
+
+
+class Outcome(NamedTuple):
+  """What comes out of a training batch beside the loss.
+
+  Attributes:
+    stats: new batch statistics.
+    scores: scalars by name.
+    carry: for the next batch.
+  """
+
+  stats: Any
+  scores: Mapping[str, Array]
+  carry: Any = ()
 
 
 # (params, batch statistics, edge weights or None, batch, rates by name of
-# `cnn.drop_factors` or None) -> (loss, (new batch statistics, accuracy)).
-Objective = Callable[..., tuple[Array, tuple[Any, Array]]]
+# `cnn.drop_factors` or None) -> (loss, outcome).
+Objective = Callable[..., tuple[Array, Outcome]]
 
 
 def cross_entropy(
@@ -94,6 +110,6 @@ def classification(
     if auxiliary:
       loss += auxiliary * cross_entropy(extra, batch.y, smoothing).mean()
     accuracy = correct(logits, batch.y).mean()
-    return loss, (new["batch_stats"], accuracy)
+    return loss, Outcome(new["batch_stats"], {"accuracy": accuracy})
 
   return objective

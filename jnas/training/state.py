@@ -1,30 +1,76 @@
 """All that changes during training; what a checkpoint holds."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jnas.runtime import parallel
 
 Array = jax.Array
 
 
+class Totals(NamedTuple):
+  """Sums over the steps since the last evaluation.
+
+  They are part of the state, so that a run that goes on reports what an
+  uninterrupted one does.
+
+  Attributes:
+    steps: how many there were.
+    loss: of the training batches.
+    scores: what the task measures of a training batch beside its loss.
+  """
+
+  steps: Array
+  loss: Array
+  scores: Mapping[str, Array]
+
+
+class Derivation(NamedTuple):
+  """What transit cells compute (`jnas.training.transit`).
+
+  Attributes:
+    cells: [E, O] of zeros and ones for each cell that they follow.
+    unchanged: steps for which that has been the same.
+    patience: steps after which a program is compiled in which it is fixed.
+    frozen: steps that ran such a program.
+  """
+
+  cells: Mapping[str, Array]
+  unchanged: Array
+  patience: Array
+  frozen: Array
+
+
+class Carry(NamedTuple):
+  """What each stream of batches hands on, such as hidden states of text.
+
+  Of examples, and so split over the devices as batches are; all else in a
+  state is the same on each of them.
+  """
+
+  train: Any = ()
+  valid: Any = ()
+
+
 class State(NamedTuple):
-  """The state of a search, or of a retraining.
+  """The state of a search, or of a training.
 
   Attributes:
     step: int32 scalar, steps done. All randomness follows from it.
     weights: the network's parameters.
     stats: its running batch statistics.
-    arch: architecture parameters; empty in a retraining.
+    arch: architecture parameters; empty where there are none.
     weights_opt: state of the weights' optimizer.
-    arch_opt: state of the architecture's optimizer; empty in a retraining.
-    sums: totals of train_loss, train_accuracy and steps since the last
-      evaluation. Here, so that a resumed run reports what an uninterrupted one
-      does.
-    controls: what is set from outside of a step, by name: numbers such as
-      GOLD-NAS's lambda by the controller between steps, and what transit cells
-      compute in the next step ("derived", with "unchanged", the steps for
-      which it has been the same).
+    arch_opt: state of the architecture's optimizer; empty where it is fixed.
+    totals: since the last evaluation.
+    hyper: hyper-parameters that the controller schedules between steps, by the
+      paper's names for them.
+    derivation: of transit cells; None where there are none.
+    carry: from batch to batch.
   """
 
   step: Array
@@ -33,30 +79,59 @@ class State(NamedTuple):
   arch: Any
   weights_opt: Any
   arch_opt: Any
-  sums: dict[str, Array]
-  controls: Any = {}
+  totals: Totals
+  hyper: Mapping[str, Array] = {}
+  derivation: Derivation | None = None
+  carry: Carry = Carry()
 
 
-def zero_sums() -> dict[str, Array]:
-  """Totals of nothing."""
-  names = ("train_loss", "train_accuracy", "steps")
-  return {name: jnp.zeros((), jnp.float32) for name in names}
+def zero_totals(scores: Sequence[str] = ("accuracy",)) -> Totals:
+  """Totals of nothing; no two leaves share memory.
+
+  Args:
+    scores: names of what a task measures beside the loss.
+  """
+  steps, loss, *rest = (
+    jnp.zeros((), jnp.float32) for _ in range(2 + len(scores))
+  )
+  return Totals(steps, loss, dict(zip(scores, rest, strict=True)))
 
 
 def add(
-  sums: dict[str, Array], loss: Array, accuracy: Array
-) -> dict[str, Array]:
+  totals: Totals, loss: Array, scores: Mapping[str, Array]
+) -> Totals:
   """The totals with one more step in them."""
-  new = {"train_loss": loss, "train_accuracy": accuracy, "steps": 1}
   # In the totals' own type, whatever that of the loss: a scan insists on it.
-  return {
-    name: total + jnp.asarray(new[name], total.dtype)
-    for name, total in sums.items()
-  }
+  return jax.tree.map(
+    lambda total, new: total + jnp.asarray(new, total.dtype),
+    totals,
+    Totals(1, loss, dict(scores)),
+  )
 
 
-def means(sums: dict[str, Array]) -> dict[str, float]:
+def means(totals: Totals) -> dict[str, float]:
   """The means since the last evaluation; nothing if there was no step."""
-  totals = {name: float(value) for name, value in sums.items()}
-  steps = totals.pop("steps")
-  return {name: total / steps for name, total in totals.items() if steps}
+  steps = float(totals.steps)
+  if not steps:
+    return {}
+  named = {"loss": totals.loss, **totals.scores}
+  return {name: float(total) / steps for name, total in named.items()}
+
+
+def specs() -> State:
+  """How a state is split over the devices, as `shard_map` takes it."""
+  whole = PartitionSpec()
+  parts = {name: whole for name in State._fields}
+  return State(**parts | {"carry": PartitionSpec(parallel.AXIS)})
+
+
+def place(state: State, mesh: Mesh) -> State:
+  """Copies a state to the devices of a mesh; it may then be donated."""
+  split = NamedSharding(mesh, specs().carry)
+  rest = parallel.replicate(state._replace(carry=Carry()), mesh)
+  return rest._replace(
+    carry=jax.tree.map(
+      lambda leaf: jax.device_put(jnp.array(leaf, copy=True), split),
+      state.carry,
+    )
+  )

@@ -21,6 +21,7 @@ from jnas.runtime import keys
 from jnas.training import losses, optim, transit
 from jnas.training import state as state_lib
 from jnas.training.batches import Draw
+from jnas.training.losses import Outcome
 from jnas.training.state import State
 
 Array = jax.Array
@@ -44,35 +45,61 @@ def weight_step(
 
   def step(state, edges, batch, rate):
     value = jax.value_and_grad(objective, has_aux=True)
-    (loss, (stats, accuracy)), gradient = mean(
-      value(state.weights, state.stats, edges, batch, rate)
+    loss, outcome, gradient = _averaged(
+      mean, value(state.weights, state.stats, edges, batch, rate)
     )
-    state = _stepped(optimizer, state, gradient, stats, loss, accuracy)
-    return state, {
-      "train_loss": loss,
-      "train_accuracy": accuracy,
-      "gradient_norm": optax.tree.norm(gradient),
-    }
+    state = _stepped(optimizer, state, gradient, loss, outcome)
+    return state, _training(loss, outcome, gradient)
 
   return step
+
+
+def _averaged(
+  mean: Mean, found: tuple[tuple[Array, Outcome], Any]
+) -> tuple[Array, Outcome, Any]:
+  """Loss, outcome and gradients over all replicas; the carry stays here."""
+  (loss, outcome), gradients = found
+  carry = outcome.carry
+  loss, outcome, gradients = mean(
+    (loss, outcome._replace(carry=()), gradients)
+  )
+  return loss, outcome._replace(carry=carry), gradients
+
+
+def _training(loss: Array, outcome: Outcome, gradient: Any) -> Metrics:
+  """What is written of a training batch."""
+  scores = {f"train_{name}": score for name, score in outcome.scores.items()}
+  return {
+    "train_loss": loss,
+    **scores,
+    "gradient_norm": optax.tree.norm(gradient),
+  }
+
+
+def _batch(
+  draw: Draw, split: device.Split, stream: str, state: State
+) -> losses.Batch:
+  """The batch of a stream in this step, with what was handed on to it."""
+  batch = draw(split, stream, state.step)
+  return batch._replace(carry=getattr(state.carry, stream))
 
 
 def _stepped(
   optimizer: optax.GradientTransformation,
   state: State,
   gradient: Any,
-  stats: Any,
   loss: Array,
-  accuracy: Array,
+  outcome: Outcome,
 ) -> State:
   """The state after a step of the weights along this gradient."""
   updates, opt = optimizer.update(gradient, state.weights_opt, state.weights)
   return state._replace(
     step=state.step + 1,
     weights=optax.apply_updates(state.weights, updates),
-    stats=stats,
+    stats=outcome.stats,
     weights_opt=opt,
-    sums=state_lib.add(state.sums, loss, accuracy),
+    totals=state_lib.add(state.totals, loss, outcome.scores),
+    carry=state.carry._replace(train=outcome.carry),
   )
 
 
@@ -93,7 +120,7 @@ def _penalised(
   if algorithm.penalty is None:
     return gradient, {}
   value, slope = jax.value_and_grad(algorithm.penalty)(
-    state.arch, state.controls
+    state.arch, state.hyper
   )
   return jax.tree.map(jnp.add, gradient, slope), {"penalty": value}
 
@@ -120,7 +147,7 @@ def train_step(
   update = weight_step(objective, optimizer, mean)
 
   def step(state: State, split: device.Split) -> tuple[State, Metrics]:
-    batch = draw(split, "train", state.step)
+    batch = _batch(draw, split, "train", state)
     dropped = rate(state.step) if rate else None
     return update(state, state.arch or None, batch, dropped)
 
@@ -153,8 +180,8 @@ def closed_losses(
       return loss
 
     return (
-      close(draw(train, "train", state.step)),
-      close(draw(valid, "valid", state.step)),
+      close(_batch(draw, train, "train", state)),
+      close(_batch(draw, valid, "valid", state)),
     )
 
   return losses_of
@@ -194,6 +221,20 @@ def search_step(
   pair = closed_losses(algorithm, objective, draw, seed=seed, rate=rate)
   update = weight_step(objective, weights_optimizer, mean)
 
+  def handed_on(state: State, valid: device.Split) -> State:
+    """The state with the held-out carry of the next step.
+
+    Hypergradients give nothing but gradients, so it takes a pass of its own.
+    """
+    if not jax.tree.leaves(state.carry.valid):
+      return state
+    key = keys.stream(seed, "relax", state.step)
+    edges = edge_weights(algorithm, state.arch, key, state)
+    batch = _batch(draw, valid, "valid", state)
+    dropped = rate(state.step) if rate else None
+    _, outcome = objective(state.weights, state.stats, edges, batch, dropped)
+    return state._replace(carry=state.carry._replace(valid=outcome.carry))
+
   def step(state: State, train: device.Split, valid: device.Split):
     metrics = {}
     if not warm:
@@ -202,13 +243,14 @@ def search_step(
         loss, held_out, state.weights, state.arch, virtual(state), mean
       )
       gradient, metrics = _penalised(algorithm, state, estimate.gradient)
+      state = handed_on(state, valid)
       state = _arch_stepped(arch_optimizer, state, gradient)
       metrics |= {
         "valid_loss": estimate.loss,
         "first_order_norm": solve.norm(estimate.first),
         "second_order_norm": solve.norm(estimate.second),
       }
-    batch = draw(train, "train", state.step)
+    batch = _batch(draw, train, "train", state)
     dropped = rate(state.step) if rate else None
     key = keys.stream(seed, "relax", state.step)
     edges = edge_weights(algorithm, state.arch, key, state)
@@ -241,7 +283,7 @@ def one_level_step(
 
   def step(state: State, train: device.Split, valid: device.Split):
     del valid
-    batch = draw(train, "train", state.step)
+    batch = _batch(draw, train, "train", state)
     key = keys.stream(seed, "relax", state.step)
     dropped = rate(state.step) if rate else None
 
@@ -249,18 +291,16 @@ def one_level_step(
       edges = edge_weights(algorithm, alpha, key, state)
       return objective(w, state.stats, edges, batch, dropped)
 
-    (value, (stats, accuracy)), (by_w, by_alpha) = mean(
-      jax.value_and_grad(loss, (0, 1), has_aux=True)(state.weights, state.arch)
+    value, outcome, (by_w, by_alpha) = _averaged(
+      mean,
+      jax.value_and_grad(loss, (0, 1), has_aux=True)(state.weights, state.arch),
     )
     gradient, metrics = _penalised(algorithm, state, by_alpha)
     state = _arch_stepped(arch_optimizer, state, gradient)
-    state = _stepped(weights_optimizer, state, by_w, stats, value, accuracy)
-    return transit.derived(algorithm, state), metrics | {
-      "first_order_norm": solve.norm(by_alpha),
-      "train_loss": value,
-      "train_accuracy": accuracy,
-      "gradient_norm": optax.tree.norm(by_w),
-    }
+    state = _stepped(weights_optimizer, state, by_w, value, outcome)
+    metrics |= {"first_order_norm": solve.norm(by_alpha)}
+    metrics |= _training(value, outcome, by_w)
+    return transit.derived(algorithm, state), metrics
 
   return step
 
@@ -295,8 +335,8 @@ def first_order_step(
     dropped = rate(now) if rate else None
     batches = jax.tree.map(
       lambda *pair: jnp.stack(pair),
-      draw(valid, "valid", state.step),
-      draw(train, "train", state.step),
+      _batch(draw, valid, "valid", state),
+      _batch(draw, train, "train", state),
     )
 
     def level(state: State, turn: tuple[Array, losses.Batch]):
@@ -306,33 +346,30 @@ def first_order_step(
         edges = edge_weights(algorithm, alpha, key, before)
         return objective(w, state.stats, edges, batch, dropped)
 
-      (value, (stats, accuracy)), (by_w, by_alpha) = mean(
+      value, outcome, (by_w, by_alpha) = _averaged(
+        mean,
         jax.value_and_grad(loss, (0, 1), has_aux=True)(
           state.weights, state.arch
-        )
+        ),
       )
       state = lax.cond(
         of_arch,
         lambda: _arch_stepped(
           arch_optimizer, state, _penalised(algorithm, state, by_alpha)[0]
-        ),
-        lambda: _stepped(
-          weights_optimizer, state, by_w, stats, value, accuracy
-        ),
+        )._replace(carry=state.carry._replace(valid=outcome.carry)),
+        lambda: _stepped(weights_optimizer, state, by_w, value, outcome),
       )
-      norms = optax.tree.norm(by_w), solve.norm(by_alpha)
-      return state, (value, accuracy, *norms)
+      metrics = _training(value, outcome, by_w)
+      return state, (metrics, solve.norm(by_alpha))
 
-    state, (loss, accuracy, by_w, by_alpha) = lax.scan(
+    state, (found, by_alpha) = lax.scan(
       level, state, (jnp.asarray([True, False]), batches)
     )
     return transit.derived(algorithm, state), metrics | {
-      "valid_loss": loss[0],
+      "valid_loss": found["train_loss"][0],
       "first_order_norm": by_alpha[0],
       "second_order_norm": jnp.zeros_like(by_alpha[0]),
-      "train_loss": loss[1],
-      "train_accuracy": accuracy[1],
-      "gradient_norm": by_w[1],
+      **{name: rounds[1] for name, rounds in found.items()},
     }
 
   return step

@@ -18,19 +18,16 @@ import numpy as np
 
 from jnas.algorithms.base import Algorithm
 from jnas.spaces.spec import TRANSIT, Spec
-from jnas.training.state import State
+from jnas.training.state import Derivation, State
 
 # (name, operators of each edge) of transit cells, as `cnn.Network` takes them
 Cells = tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
 
 
-def controls(
+def begin(
   algorithm: Algorithm, state: State, patience: int = 0
-) -> dict[str, Any]:
-  """The first controls of a search with transit cells; none without.
-
-  Beside what `derived` keeps there is "settled", the steps in which they were
-  compiled as they are.
+) -> Derivation | None:
+  """The first derivation of a search with transit cells; None without.
 
   Args:
     algorithm: with the derivation.
@@ -38,15 +35,13 @@ def controls(
     patience: steps that a derivation must stay to be compiled; 0 for never.
   """
   if algorithm.derivation is None:
-    return {}
-  chosen = algorithm.derivation(state.arch, state.step)
-  zero = jnp.int32(0)
-  return {
-    "derived": chosen,
-    "unchanged": zero,
-    "patience": jnp.int32(patience),
-    "settled": zero,
-  }
+    return None
+  return Derivation(
+    cells=algorithm.derivation(state.arch, state.step),
+    unchanged=jnp.int32(0),
+    patience=jnp.int32(patience),
+    frozen=jnp.int32(0),
+  )
 
 
 def derived(algorithm: Algorithm, state: State) -> State:
@@ -57,17 +52,16 @@ def derived(algorithm: Algorithm, state: State) -> State:
   if algorithm.derivation is None:
     return state
   new = algorithm.derivation(state.arch, state.step)
-  old = state.controls["derived"]
-  same = jnp.asarray([(new[name] == old[name]).all() for name in new]).all()
-  stayed, patience = state.controls["unchanged"], state.controls["patience"]
-  left = ~same & (stayed >= patience)
+  old = state.derivation
+  same = [(new[name] == old.cells[name]).all() for name in new]
+  same = jnp.asarray(same).all()
+  left = ~same & (old.unchanged >= old.patience)
   return state._replace(
-    controls=dict(state.controls)
-    | {
-      "derived": new,
-      "unchanged": jnp.where(same, stayed + 1, 0),
-      "patience": jnp.where(left, 2 * patience, patience),
-    }
+    derivation=old._replace(
+      cells=new,
+      unchanged=jnp.where(same, old.unchanged + 1, 0),
+      patience=jnp.where(left, 2 * old.patience, old.patience),
+    )
   )
 
 
@@ -76,10 +70,9 @@ def counted(step: Callable[..., Any]) -> Callable[..., Any]:
 
   def run(state: State, *splits: Any) -> tuple[State, Any]:
     state, metrics = step(state, *splits)
-    count = state.controls["settled"] + 1
-    return state._replace(
-      controls=dict(state.controls) | {"settled": count}
-    ), metrics
+    own = state.derivation
+    own = own._replace(frozen=own.frozen + 1)
+    return state._replace(derivation=own), metrics
 
   return run
 
@@ -96,17 +89,17 @@ def settled(
 
   Args:
     spec: of the search.
-    state: with controls, after `step` steps.
+    state: with a derivation, after `step` steps.
     step: steps done.
     period: at multiples of so many steps a search may change from the general
       to a fixed program; it changes back at any step.
   """
-  moving = state.controls
-  stayed, patience = int(moving["unchanged"]), int(moving["patience"])
-  never = not patience or not moving["derived"]
-  if never or stayed < patience + step % period:
+  own = state.derivation
+  patience = int(own.patience)
+  never = not patience or not own.cells
+  if never or int(own.unchanged) < patience + step % period:
     return None
-  chosen = jax.device_get(state.controls["derived"])
+  chosen = jax.device_get(own.cells)
   return tuple(
     (name + TRANSIT, _operators(spec.cell(name).ops, chosen[name]))
     for name in sorted(chosen)

@@ -1,0 +1,350 @@
+"""A trainer: steps in blocks, numbers at periods, one plan after the other.
+
+It knows a task and a feed, and neither files nor signals: what is written,
+shown and saved goes to hooks. `jnas.runs` gives it those of a directory, and a
+program of one's own whichever it likes.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from jnas.runtime import metrics, parallel
+from jnas.training import loop, steps
+from jnas.training import state as state_lib
+from jnas.training.batches import Feed
+from jnas.training.state import State
+from jnas.training.task import Task
+
+Values = Mapping[str, float]
+
+
+class Evaluation(NamedTuple):
+  """What an evaluation gives.
+
+  Attributes:
+    state: to go on with.
+    values: metrics by name.
+    records: (name, JSON record) to be kept; the names are of files, ".jsonl"
+      for what is kept beside earlier ones, ".json" for what replaces them.
+  """
+
+  state: State
+  values: Values
+  records: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+
+
+class Plan(NamedTuple):
+  """What is to be run.
+
+  Attributes:
+    title: for people.
+    per_epoch: steps of an epoch.
+    total: steps of the whole run.
+    batch: examples of a step, over all devices.
+    task: what is trained.
+    feed: brings its batches.
+    init: () -> State at step 0.
+    steps: name -> (seed -> step function (state, *fed) -> (state, metrics)).
+      The seed is data of the compiled program, which so serves all of them.
+    which: (steps done, state) -> (name of the step function, steps for which
+      it lasts).
+    evaluate: (state, step) -> Evaluation.
+    rates: step -> values that follow a schedule, for the lines.
+    meta: of the checkpoints.
+    until: the step at which another plan takes over, if one does.
+    following: state at that step -> (the next plan, its first state), or None
+      if the run is complete.
+    resume: meta of a checkpoint -> the plan that wrote it.
+    warning: values of an evaluation -> what is to be told of them, or None. It
+      is told once.
+    program: plans of which this is equal have the same step functions.
+  """
+
+  title: str
+  per_epoch: int
+  total: int
+  batch: int
+  task: Task
+  feed: Feed
+  init: Callable[[], State]
+  steps: Mapping[str, Callable[[jax.Array], steps.Step]]
+  which: Callable[[int, State], tuple[str, int]]
+  evaluate: Callable[[State, int], Evaluation]
+  rates: Callable[[int], Values]
+  meta: Mapping[str, Any]
+  until: int | None = None
+  following: Callable[[State], tuple["Plan", State] | None] | None = None
+  resume: Callable[[Mapping[str, Any]], "Plan"] | None = None
+  warning: Callable[[Values], str | None] = lambda values: None
+  program: Hashable = None
+
+  @property
+  def end(self) -> int:
+    """The step after which this plan has nothing more to do."""
+    return self.total if self.until is None else self.until
+
+  def of(self, meta: Mapping[str, Any]) -> "Plan":
+    """The plan that wrote a checkpoint with this meta."""
+    return self.resume(meta) if self.resume else self
+
+
+class Periods(NamedTuple):
+  """Every how many steps something is done; zero: only at the end.
+
+  Attributes:
+    write: numbers of a step are written.
+    evaluate: the task is evaluated.
+    save: the state is saved.
+    dispatch: steps that one call of a program does, at most; 0 for a choice
+      by the devices.
+  """
+
+  write: int
+  evaluate: int
+  save: int
+  dispatch: int = 0
+
+
+class Hooks(NamedTuple):
+  """Where a trainer's news go; by default nowhere.
+
+  Attributes:
+    write: (kind, step, epoch, values), of a "step" or an "epoch".
+    record: (name, record), as in an `Evaluation`.
+    save: (step, state, meta of a checkpoint).
+    show: (step, values), to be seen by whoever waits.
+    begin: (title), where a new plan takes over.
+    say: (sentence).
+    stopping: whether to stop before the next step.
+  """
+
+  write: Callable[[str, int, float, Values], None] = lambda *_: None
+  record: Callable[[str, Mapping[str, Any]], None] = lambda *_: None
+  save: Callable[[int, State, Mapping[str, Any]], None] = lambda *_: None
+  show: Callable[[int, Values], None] = lambda *_: None
+  begin: Callable[[str], None] = lambda _: None
+  say: Callable[[str], None] = lambda _: None
+  stopping: Callable[[], bool] = lambda: False
+
+
+class Past(NamedTuple):
+  """What a run has behind it, over all its processes.
+
+  Attributes:
+    seconds: since it began, of processes that ran.
+    compiling: seconds of these that went into compiling.
+    last: values of the last evaluation.
+  """
+
+  seconds: float = 0.0
+  compiling: float = 0.0
+  last: Values = {}
+
+
+_NOWHERE, _NOTHING = Hooks(), Past()
+
+
+class Trainer:
+  """Runs a plan, and those that follow it.
+
+  Attributes:
+    plan: the one that runs, or ran last.
+    complete: whether there is nothing more to do.
+
+  Args:
+    plan: what to run.
+    mesh: the devices.
+    seed: of all draws.
+    periods: when something is done between steps.
+    hooks: where the news go.
+    past: of the run so far.
+  """
+
+  def __init__(
+    self,
+    plan: Plan,
+    mesh: Mesh,
+    seed: int,
+    periods: Periods,
+    hooks: Hooks = _NOWHERE,
+    past: Past = _NOTHING,
+  ):
+    self.plan, self.mesh, self.hooks = plan, mesh, hooks
+    self.complete = False
+    self._seed = parallel.replicate(jnp.uint32(seed), mesh)
+    self._every = periods.write
+    self._block = periods.dispatch or _block(periods.write, mesh)
+    self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+    self._pending: list[tuple[int, int, Any]] = []
+    self._began = time.monotonic() - past.seconds
+    self._compiling = past.compiling
+    self._last = dict(past.last)
+    self._shown: dict[str, float] = {}
+    self._warned = False
+    # Time and steps since the last line, of steps alone.
+    self._mark, self._steps_since = time.monotonic(), 0
+    self._epoch_seconds = 0.0
+    self._evaluation = loop.Hook(periods.evaluate, self._evaluate)
+    self._loop_hooks = [
+      loop.Hook(self._every, self._flush, on_stop=True),
+      self._evaluation,
+      loop.Hook(periods.save, self._save, on_stop=True),
+    ]
+
+  @property
+  def past(self) -> Past:
+    """What the run has behind it by now."""
+    seconds = time.monotonic() - self._began
+    return Past(seconds, self._compiling, dict(self._last))
+
+  def run(self, state: State, start: int = 0) -> tuple[State, int]:
+    """The last state, and its step; plan after plan.
+
+    Args:
+      state: after `start` steps.
+      start: steps done.
+
+    Raises:
+      NotFinite: a metric became NaN or infinite.
+    """
+    while True:
+      state, step = loop.run(
+        state_lib.place(state, self.mesh),
+        start=start,
+        total=self.plan.end,
+        hooks=self._loop_hooks,
+        advance=self._advance,
+        write=self._write,
+        stopping=self.hooks.stopping,
+      )
+      # A stop at the end of a stage leaves the next one to who resumes.
+      self.complete = step == self.plan.total
+      if step < self.plan.end or self.complete or self.hooks.stopping():
+        return state, step
+      found = self.plan.following(state)
+      if found is None:
+        self.complete = True
+        return state, step
+      old, (self.plan, state) = self.plan, found
+      if self.plan.program is None or self.plan.program != old.program:
+        self._compiled.clear()
+        self.hooks.begin(self.plan.title)
+      start = step
+
+  def _advance(self, state: State, step: int, most: int):
+    name, lasts = self.plan.which(step, state)
+    most = min(most, lasts)
+    length = self._block if most >= self._block else 1
+    fed = self.plan.feed.fetch(step, length)
+    if (name, length) not in self._compiled:
+      self._compiled[name, length] = self._compile(name, length, state, fed)
+    compiled = self._compiled[name, length]
+    state, values = compiled(state, self._seed, *fed)
+    return state, length, values
+
+  def _compile(self, name: str, length: int, state: State, fed: tuple):
+    self._count()
+    started = time.monotonic()
+    whole, split = PartitionSpec(), state_lib.specs()
+    build = self.plan.steps[name]
+
+    def run(state: State, seed: jax.Array, *fed: Any):
+      return steps.repeated(build(seed), length)(state, *fed)
+
+    step = parallel.shard_step(
+      run,
+      self.mesh,
+      in_specs=(split, whole, *self.plan.feed.specs),
+      out_specs=(split, whole),
+      donate=0,
+    )
+    compiled = step.lower(state, self._seed, *fed).compile()
+    self._mark, self._steps_since = time.monotonic(), 0
+    self._compiling += self._mark - started
+    return compiled
+
+  def _write(self, step: int, done: int, values: Any) -> None:
+    self._pending.append((step, done, values))
+    self._steps_since += done
+
+  def _count(self) -> None:
+    """Adds the time of the steps since the last count to the epoch's."""
+    now = time.monotonic()
+    self._epoch_seconds += now - self._mark
+    self._mark = now
+
+  def _flush(self, state: State, step: int) -> State:
+    """Fetches the metrics of all steps, checks them, writes some."""
+    rows = jax.device_get([values for _, _, values in self._pending])
+    firsts = [(first, done) for first, done, _ in self._pending]
+    self._pending.clear()
+    elapsed, steps_done = time.monotonic() - self._mark, self._steps_since
+    self._count()
+    self._steps_since = 0
+    for (first, done), row in zip(firsts, rows, strict=True):
+      for i in range(done):
+        at = first + i + 1
+        values = {name: float(column[i]) for name, column in row.items()}
+        metrics.finite(at, values)
+        if at % self._every == 0 or at == self.plan.end:
+          seconds = elapsed / steps_done
+          values |= self.plan.rates(at - 1)
+          values |= {
+            "step_seconds": seconds,
+            "images_per_second": self.plan.batch / seconds,
+          }
+          self.hooks.write("step", at, at / self.plan.per_epoch, values)
+          self._shown |= {
+            name: values[name] for name in ("train_loss", "images_per_second")
+          }
+          # At an evaluation its numbers are waited for.
+          if not loop.due(self._evaluation, at, self.plan.end):
+            self.hooks.show(at, self._shown)
+    return state
+
+  def _evaluate(self, state: State, step: int) -> State:
+    """Writes the line of this evaluation; the totals begin anew."""
+    state = self._flush(state, step)
+    started = time.monotonic()
+    task, means = self.plan.task, state_lib.means(state.totals)
+    told = task.told(means) if means else {}
+    values = {f"train_{name}": value for name, value in told.items()}
+    state, found, records = self.plan.evaluate(state, step)
+    values |= found
+    metrics.finite(step, values)
+    for name, record in records:
+      self.hooks.record(name, record)
+    self._last = dict(values)
+    if not self._warned and (message := self.plan.warning(values)):
+      self.hooks.say(message)
+      self._warned = True
+    self._mark = time.monotonic()
+    own = {
+      "epoch_seconds": self._epoch_seconds,
+      "eval_seconds": self._mark - started,
+      "compile_seconds": self._compiling,
+      "compile_share": self._compiling / (time.monotonic() - self._began),
+    }
+    self._epoch_seconds = 0.0
+    self.hooks.write("epoch", step, step / self.plan.per_epoch, values | own)
+    headlines = {k: v for k, v in values.items() if k.endswith(task.headline)}
+    self.hooks.show(step, self._shown | headlines)
+    totals = state_lib.zero_totals(task.scores)
+    return state._replace(totals=parallel.replicate(totals, self.mesh))
+
+  def _save(self, state: State, step: int) -> State:
+    """Saves the state, all of whose steps have been checked."""
+    state = self._flush(state, step)
+    own = {"devices": self.mesh.size, **self.past._asdict()}
+    self.hooks.save(step, state, {**self.plan.meta, **own})
+    return state
+
+
+def _block(every: int, mesh: Mesh) -> int:
+  """Steps of one dispatch: one on CPU (see `steps.repeated`)."""
+  return 1 if parallel.platform(mesh) == "cpu" else min(every, 10)
