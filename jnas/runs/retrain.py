@@ -19,6 +19,7 @@ from jnas.data.fingerprint import fingerprint
 from jnas.runs import build, mistakes, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
+from jnas.runtime.writer import Writer
 from jnas.spaces import cnn, discrete
 from jnas.spaces import spec as spec_lib
 from jnas.training import batches, steps, trainer
