@@ -41,6 +41,7 @@ LAYERS = {
   "report": {"genotype"},
   "training": MATHEMATICS | MACHINERY,
   "runs": MATHEMATICS | MACHINERY | {"config", "training", "report"},
+  "api": MATHEMATICS | MACHINERY | {"config", "report", "runs", "training"},
   "main": {"config", "runtime", "runs"},
   "cli": {"algorithms", "config", "genotype", "main", "runs"},
 }

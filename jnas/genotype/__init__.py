@@ -17,6 +17,10 @@ The text form is the one that the field has pasted around since DARTS:
 or, with nodes, normal=[[('sep_conv_3x3', 1)], [('skip_connect', 0), ...], ...].
 """
 
+import os
+import sys
+from types import ModuleType
+
 from jnas.genotype.operators import (
   NAS_BENCH_201_OPERATIONS,
   OPERATIONS,
@@ -61,3 +65,16 @@ __all__ = [
   "to_json",
   "validate",
 ]
+
+
+class _Callable(ModuleType):
+  """This module as a function, so that jnas.genotype("DARTS_V2") loads one."""
+
+  def __call__(
+    self, source: str | os.PathLike[str], recurrent: bool = False
+  ) -> AnyGenotype:
+    """Returns `load(source, recurrent)`."""
+    return load(source, recurrent)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -58,6 +58,14 @@ def load(config: ml_collections.ConfigDict) -> sources.ImageData:
       f"data.name={name!r}, data.path={path!r}: {error}\n"
       "Both are fields: --config.data.name=... --config.data.path=..."
     ) from error
+  check_memory(config, data)
+  return data
+
+
+def check_memory(
+  config: ml_collections.ConfigDict, data: sources.ImageData
+) -> None:
+  """Raises ValueError if no device has the memory to train on these data."""
   images = -(-config.train.batch // jax.device_count())
   flat = config_lib.flatten(config)
   method = registry.find(config.algo.name)
@@ -70,7 +78,6 @@ def load(config: ml_collections.ConfigDict) -> sources.ImageData:
       "train.batch, space.width, space.cells or space.nodes, set train.remat, "
       "or tell what it has by the environment's JNAS_MEMORY, in GiB"
     )
-  return data
 
 
 def clock(config: ml_collections.ConfigDict, size: int) -> Clock:

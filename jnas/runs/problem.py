@@ -1,7 +1,9 @@
 """What a search is given: data, devices, clock, stages."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 from jax.sharding import Mesh
 import ml_collections
 
@@ -38,10 +40,20 @@ class Problem(NamedTuple):
   fingerprint: str
 
 
-def read(config: ml_collections.ConfigDict) -> Problem:
-  """The data, the devices and the stages of a config."""
-  data = build.load(config)
-  mesh = parallel.mesh()
+def read(
+  config: ml_collections.ConfigDict,
+  data: sources.ImageData | None = None,
+  devices: Sequence[jax.Device] | None = None,
+) -> Problem:
+  """The data, the devices and the stages of a config.
+
+  Args:
+    config: of task "search".
+    data: if they are not those that the config names.
+    devices: if they are not all.
+  """
+  data = data or build.load(config)
+  mesh = parallel.mesh(devices) if devices else parallel.mesh()
   share = config.data.share
   if share < 1:
     first, second = sources.split(data.train_y, share, config.seed)

@@ -1,6 +1,7 @@
 """How a run goes on: with the same data and devices, or not at all."""
 
 from collections.abc import Mapping
+import json
 import pathlib
 from typing import Any
 
@@ -96,3 +97,16 @@ def record(
   return {**run, "resumed": [*before, entry]}, [
     f"{told}: the numbers may differ in rounding from those of one machine"
   ]
+
+
+def lines(path: pathlib.Path, kind: str | None = None) -> list[dict[str, Any]]:
+  """Returns the records of a .jsonl file of a run that has ended, if any.
+
+  Args:
+    path: of the file.
+    kind: of the records; None for all.
+  """
+  if not path.exists():
+    return []
+  found = [json.loads(line) for line in path.read_text().splitlines()]
+  return [one for one in found if kind in (None, one.get("kind"))]

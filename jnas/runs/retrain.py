@@ -40,12 +40,7 @@ def run(
     ValueError: as for a search, or the genotype is not valid.
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
-  found = genotype_lib.load(config.retrain.genotype)
-  if isinstance(found, genotype_lib.RecurrentGenotype):
-    raise ValueError(
-      f"retrain.genotype: {config.retrain.genotype!r} is a recurrent cell; "
-      "expected one for images"
-    )
+  found = image_cell(genotype_lib.load(config.retrain.genotype))
   # What the directory holds is the genotype, not where it came from, so that
   # a resumed run cannot change its network under way.
   source = config.retrain.genotype
@@ -61,13 +56,7 @@ def run(
   if config.retrain.relaxed:
     spec, weights = relaxed(config, source, len(data.classes))
   else:
-    spec = discrete.derived(
-      found,
-      cells=config.space.cells,
-      width=config.space.width,
-      classes=len(data.classes),
-      auxiliary=config.train.auxiliary > 0,
-    )
+    spec = network_spec(config, found, len(data.classes))
   plan = build_plan(config, data, mesh, spec, splits, weights)
   record = {
     "genotype": genotype_lib.to_json(found),
@@ -77,9 +66,8 @@ def run(
   }
   if os.path.isdir(source := os.path.expanduser(source)):
     record["source"] = os.path.relpath(source, workdir)  # for a link
-  _, state, numbers = session.execute(
-    plan, config, workdir, mesh, {"genotype.json": record}
-  )
+  files = {"genotype.json": record, "data.json": about(data)}
+  _, state, numbers = session.execute(plan, config, workdir, mesh, files)
   result = {
     "task": "retrain",
     "genotype": config.retrain.genotype,
@@ -98,6 +86,41 @@ def run(
     f"report: {workdir / 'report.html'}"
   )
   return result
+
+
+def image_cell(found: genotype_lib.AnyGenotype) -> genotype_lib.AnyGenotype:
+  """A genotype of an image network, or ValueError if it is of another."""
+  if isinstance(found, genotype_lib.RecurrentGenotype):
+    raise ValueError(
+      "retrain.genotype: expected a cell for images, got the recurrent cell "
+      f"{genotype_lib.format_text(found)}"
+    )
+  return found
+
+
+def network_spec(
+  config: ml_collections.ConfigDict,
+  found: genotype_lib.AnyGenotype,
+  classes: int,
+) -> spec_lib.Spec:
+  """The network of a genotype, as deep and wide as the config says."""
+  return discrete.derived(
+    found,
+    cells=config.space.cells,
+    width=config.space.width,
+    classes=classes,
+    auxiliary=config.train.auxiliary > 0,
+  )
+
+
+def about(data: sources.ImageData) -> dict[str, Any]:
+  """What has to be known of the data to use a network without them."""
+  return {
+    "shape": list(data.train_x.shape[1:]),
+    "classes": list(data.classes),
+    "mean": list(data.mean),
+    "std": list(data.std),
+  }
 
 
 def relaxed(

@@ -62,23 +62,9 @@ def run(
   plan, state, numbers = session.execute(
     plan, config, workdir, problem.mesh, files
   )
+  result = finish(problem, plan, state, numbers, workdir)
   stage = stages_lib.from_json(plan.meta["stage"])
   algorithm = problem_lib.algorithm(problem, stage)
-  weights = evaluation.mixture(algorithm)(state)
-  found = algorithm.derive(weights)
-  if jax.process_index() == 0:
-    own = recipe.options(config, problem.clock)
-    files = recipe.method(config).records(stage.spec, weights, own)
-    with Writer(workdir) as writer:
-      for name, content in files.items():
-        writer.put(name, content)
-  result = {
-    "task": "search",
-    "genotype": genotype_lib.format_text(found),
-    "params": cnn.count(state.weights),
-    **numbers,
-  }
-  session.finish(workdir, result)
   print(f"genotype: {result['genotype']}")
   if algorithm.estimate and problem.stages.restarts:
     if warning := monitor.chance(stage.spec, result):
@@ -87,6 +73,43 @@ def run(
   if problem.table:
     print(f"true accuracy: {result['true_accuracy']:.2%}")
   print(f"report: {workdir / 'report.html'}")
+  return result
+
+
+def finish(
+  problem: Problem,
+  plan: trainer.Plan,
+  state: State,
+  numbers: Mapping[str, float],
+  workdir: pathlib.Path | None,
+) -> dict[str, Any]:
+  """What result.json holds; it is written, with the report, into a workdir.
+
+  Args:
+    problem: what was searched on.
+    plan: that ran last.
+    state: at its end.
+    numbers: of the last evaluation.
+    workdir: None if there is none.
+  """
+  config, stage = problem.config, stages_lib.from_json(plan.meta["stage"])
+  algorithm = problem_lib.algorithm(problem, stage)
+  weights = evaluation.mixture(algorithm)(state)
+  result = {
+    "task": "search",
+    "genotype": genotype_lib.format_text(algorithm.derive(weights)),
+    "params": cnn.count(state.weights),
+    **numbers,
+  }
+  if workdir is None:
+    return result
+  if jax.process_index() == 0:
+    own = recipe.options(config, problem.clock)
+    files = recipe.method(config).records(stage.spec, weights, own)
+    with Writer(workdir) as writer:
+      for name, content in files.items():
+        writer.put(name, content)
+  session.finish(workdir, result)
   return result
 
 

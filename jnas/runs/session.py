@@ -1,6 +1,7 @@
 """A run in a directory: a trainer whose news are files, and nothing lost."""
 
 from collections.abc import Mapping
+import contextlib
 import pathlib
 import time
 from typing import Any
@@ -26,6 +27,7 @@ def execute(
   workdir: pathlib.Path,
   mesh: Mesh,
   files: Mapping[str, Mapping[str, Any]] | None = None,
+  listener: Hooks | None = None,
 ) -> tuple[Plan, State, dict[str, Any]]:
   """Runs a plan to its end from the last checkpoint there is.
 
@@ -35,6 +37,7 @@ def execute(
     workdir: where everything is written; made if it is not there.
     mesh: the devices.
     files: JSON records to write before the first step, by file name.
+    listener: is told and asked instead of the terminal and of signals.
 
   Returns:
     The last plan and state, and the numbers of the last evaluation with
@@ -53,8 +56,10 @@ def execute(
     workdir_lib.claimed(config, workdir) as folder,
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
     Writer(folder, config.log.tensorboard and primary) as writer,
-    Stop() as stop,
+    contextlib.ExitStack() as stack,
   ):
+    # Signals first: they are heard while a state is read.
+    stop = Stop() if listener else stack.enter_context(Stop())
     own = {"data": plan.meta["data"], "devices": mesh.size}
 
     def structure(meta: Mapping[str, Any]) -> State:
@@ -78,34 +83,38 @@ def execute(
     writer.rewind(start if found else -1)
     for name, record in {"run.json": here, **(files or {})}.items():
       writer.put(name, record)
-    with Progress(
-      plan.total,
-      plan.per_epoch,
-      start,
-      plan.title,
-      enabled=config.log.progress and primary,
-    ) as progress:
-      for note in notes:
-        progress.say(note)
-      trainer = Trainer(
-        plan,
-        mesh,
-        config.seed,
-        periods(config, plan),
-        _hooks(writer, saved, progress, stop),
-        Past(**{name: meta[name] for name in Past._fields if name in meta}),
-      )
-      try:
-        state, step = trainer.run(state, start)
-      except metrics.NotFinite as error:
-        raise ValueError(_post_mortem(error, saved)) from error
-      if not trainer.complete:
-        saved.wait()
-        done = f"after step {step}; saved" if step else "before the first step"
-        progress.say(
-          f"stopped by {stop.name} {done}. The same command goes on from there."
+    if listener is None:
+      progress = stack.enter_context(
+        Progress(
+          plan.total,
+          plan.per_epoch,
+          start,
+          plan.title,
+          enabled=config.log.progress and primary,
         )
-        raise SystemExit(TERMINATED)
+      )
+      listener = _terminal(progress, stop)
+    for note in notes:
+      listener.say(note)
+    trainer = Trainer(
+      plan,
+      mesh,
+      config.seed,
+      periods(config, plan),
+      _filed(listener, writer, saved),
+      Past(**{name: meta[name] for name in Past._fields if name in meta}),
+    )
+    try:
+      state, step = trainer.run(state, start)
+    except metrics.NotFinite as error:
+      raise ValueError(_post_mortem(error, saved)) from error
+    if not trainer.complete:
+      saved.wait()
+      done = f"after step {step}; saved" if step else "before the first step"
+      listener.say(
+        f"stopped by {stop.name} {done}. The same command goes on from there."
+      )
+      raise SystemExit(TERMINATED)
     # Those of the last checkpoint, so that a run that is started again after
     # its end reports what it reported then.
     _, meta = saved.latest()
@@ -122,27 +131,31 @@ def periods(config: ml_collections.ConfigDict, plan: Plan) -> Periods:
   return Periods(write, evaluate, save, config.train.steps_per_dispatch)
 
 
-def _hooks(
-  writer: Writer,
-  saved: checkpoint.Checkpoints,
-  progress: Progress,
-  stop: Stop,
-) -> Hooks:
-  """The news of a run, into its files and onto the terminal."""
-
-  def record(name: str, what: Mapping[str, Any]) -> None:
-    keep = writer.append if name.endswith(".jsonl") else writer.put
-    keep(name, what)
-
+def _terminal(progress: Progress, stop: Stop) -> Hooks:
+  """The hooks of a run that someone looks at, and may stop."""
   return Hooks(
-    write=writer.write,
-    record=record,
-    save=saved.save,
     show=lambda step, values: progress.update(step, **values),
     begin=progress.begin,
     say=progress.say,
     stopping=lambda: stop.requested,
   )
+
+
+def _filed(
+  listener: Hooks, writer: Writer, saved: checkpoint.Checkpoints
+) -> Hooks:
+  """The hooks of a listener, and what they are told in the run's files."""
+
+  def write(kind: str, step: int, epoch: float, values: Any) -> None:
+    writer.write(kind, step, epoch, values)
+    listener.write(kind, step, epoch, values)
+
+  def record(name: str, what: Mapping[str, Any]) -> None:
+    keep = writer.append if name.endswith(".jsonl") else writer.put
+    keep(name, what)
+    listener.record(name, what)
+
+  return listener._replace(write=write, record=record, save=saved.save)
 
 
 def _post_mortem(

@@ -281,6 +281,21 @@ class Checkpoints:
       restored,
     )
 
+  def read(self, step: int) -> Any:
+    """Returns the state of the checkpoint of `step` as nested dicts of numpy.
+
+    For who knows names in the state and not its types; whatever devices it
+    was on.
+    """
+    self.wait()
+    folder = self.directory / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as reader:
+      tree = reader.metadata(folder).item_metadata.tree
+      arguments = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+      )
+      return reader.restore(folder, restore_args=arguments)
+
   def restore_latest(
     self, make_abstract: Callable[[dict[str, Any]], Any]
   ) -> tuple[int, Any, dict[str, Any]] | None:

@@ -17,13 +17,13 @@ _PERIOD = 30.0  # seconds between lines of plain text
 _REFRESH = 0.1  # seconds between changes of the bar's text
 
 
-def _number(name: str, value: Any) -> str:
+def number(name: str, value: Any) -> str:
   """Returns "name value", accuracies as percentages.
 
   Doctest:
-    >>> _number("valid_accuracy", 0.5), _number("images_per_second", 1234.5)
+    >>> number("valid_accuracy", 0.5), number("images_per_second", 1234.5)
     ('valid accuracy 50.0%', '1,234 images/s')
-    >>> _number("loss", 1.23456)
+    >>> number("loss", 1.23456)
     'loss 1.235'
   """
   value = float(value)
@@ -152,7 +152,7 @@ class Progress:
   def _text(self, now: float) -> str:
     epoch = self._step / self._per_epoch
     parts = [f"epoch {epoch:.4g}/{self._epochs}"]
-    parts += [_number(k, v) for k, v in self._numbers.items()]
+    parts += [number(k, v) for k, v in self._numbers.items()]
     if self._clock is not None and self._total > self._step > self._clock[0]:
       pace = (now - self._clock[1]) / (self._step - self._clock[0])
       parts.append(f"{_duration(pace * (self._total - self._step))} left")

@@ -1,0 +1,564 @@
+"""The door for Python: what a notebook or a program of one's own needs.
+
+  found = jnas.search("darts:quick", seed=1)
+  network = jnas.train(found, length="20 epochs", width=16)
+  network.predict(images)
+
+Nothing is printed and no signal is caught; a bar is shown in a notebook, or
+where standard error is a terminal. With a workdir a call goes on where one
+before it was stopped, and the folder is that of a run of the command line.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import functools
+import html
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from jnas import config as config_lib
+from jnas import genotype as genotype_lib
+from jnas.data import augment, sources
+from jnas.genotype import AnyGenotype
+from jnas.report import draw as draw_lib
+from jnas.runs import build, resume, retrain, session
+from jnas.runs import problem as problem_lib
+from jnas.runs import search as search_lib
+from jnas.runs import workdir as workdir_lib
+from jnas.runtime import checkpoint, notebook, parallel
+from jnas.spaces import cnn, cost, discrete
+from jnas.training.state import State
+from jnas.training.trainer import Hooks, Plan, Trainer
+
+Config = str | ml_collections.ConfigDict
+Data = str | sources.ImageData | Sequence[np.ndarray]
+Path = str | os.PathLike[str]
+Row = dict[str, float]
+
+_IMAGES = 256  # that are predicted at once
+_SHARED = ("data", "space", "train", "log")  # groups that all papers have
+
+
+class Drawing(str):
+  """An SVG that shows itself in a notebook."""
+
+  def _repr_svg_(self) -> str:
+    return str(self)
+
+  def save(self, path: Path) -> None:
+    """Writes the file."""
+    pathlib.Path(path).write_text(self, encoding="utf-8")
+
+
+class Counts(NamedTuple):
+  """The size of a network.
+
+  Attributes:
+    params: without the auxiliary head.
+    macs: multiply-adds on one image.
+  """
+
+  params: int
+  macs: int
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Search:
+  """What a search has found.
+
+  Attributes:
+    genotype: the cell.
+    arch: what the architecture parameters say of the operators in the end,
+      [edges, operators] by cell.
+    history: the numbers of each evaluation.
+    genotypes: (epoch, genotype) of each evaluation.
+    notes: what there was to say on the way.
+    config: that ran.
+    folder: of the run; None without a workdir.
+  """
+
+  genotype: AnyGenotype
+  arch: Mapping[str, np.ndarray]
+  history: tuple[Row, ...]
+  genotypes: tuple[tuple[float, AnyGenotype], ...]
+  notes: tuple[str, ...]
+  config: ml_collections.ConfigDict
+  folder: pathlib.Path | None
+
+  @property
+  def figure(self) -> Drawing:
+    """The cells that were found."""
+    return draw(self.genotype)
+
+  def __repr__(self) -> str:
+    return f"Search({_told(self.history)}, {self.genotype})"
+
+  def _repr_html_(self) -> str:
+    return _page(self.figure, self.history, self.genotype, self.notes)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Network:
+  """A trained network.
+
+  Attributes:
+    genotype: of its cells.
+    module: in linen: module.apply(variables, x, train=False) -> (logits,
+      those of the auxiliary head), of images x that are normalised.
+    variables: parameters and batch statistics.
+    classes: names, in the order of the logits.
+    mean: of the training images by channel, on the scale 0 .. 1.
+    std: like `mean`.
+    history: the numbers of each evaluation.
+    notes: what there was to say on the way.
+    config: that it was trained with.
+    folder: of the run; None without a workdir.
+  """
+
+  genotype: AnyGenotype
+  module: cnn.Network
+  variables: Mapping[str, Any]
+  classes: tuple[str, ...]
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  history: tuple[Row, ...]
+  notes: tuple[str, ...]
+  config: ml_collections.ConfigDict
+  folder: pathlib.Path | None
+
+  def predict(self, images: np.ndarray) -> np.ndarray:
+    """The class number of each of uint8 images [N, H, W, C]: [N]."""
+    return self.probabilities(images).argmax(-1)
+
+  def probabilities(self, images: np.ndarray) -> np.ndarray:
+    """The probability of each class: [N, classes].
+
+    Raises:
+      ValueError: the images are not of the kind that it was trained on.
+    """
+    images, channels = np.asarray(images), len(self.mean)
+    odd = images.ndim != 4 or images.shape[-1] != channels
+    if odd or images.dtype != np.uint8:
+      raise ValueError(
+        f"expected uint8 images [N, H, W, {channels}], got {images.dtype} "
+        f"{list(images.shape)}"
+      )
+    parts = [
+      np.asarray(self._apply(self.variables, images[i : i + _IMAGES]))
+      for i in range(0, len(images), _IMAGES)
+    ]
+    return np.concatenate([np.zeros((0, len(self.classes))), *parts])
+
+  @functools.cached_property
+  def _apply(self) -> Callable[..., jax.Array]:
+    def apply(variables: Any, x: jax.Array) -> jax.Array:
+      x = augment.normalise(x, self.mean, self.std, jnp.float32)
+      logits, _ = self.module.apply(variables, x, train=False)
+      return jax.nn.softmax(logits.astype(jnp.float32))
+
+    return jax.jit(apply)
+
+  @property
+  def figure(self) -> Drawing:
+    """Its cells."""
+    return draw(self.genotype)
+
+  def __repr__(self) -> str:
+    return f"Network({_told(self.history)}, {self.genotype})"
+
+  def _repr_html_(self) -> str:
+    return _page(self.figure, self.history, self.genotype, self.notes)
+
+
+def search(
+  config: Config = "amended_darts:quick",
+  data: Data | None = None,
+  *,
+  workdir: Path | None = None,
+  progress: bool = True,
+  devices: Sequence[jax.Device] | None = None,
+  **fields: Any,
+) -> Search:
+  """Searches for a cell.
+
+  Args:
+    config: name of a config that comes with jnas, with its argument, such as
+      "darts:quick"; path of a config file; or a configuration.
+    data: name of a data set, as data.name; arrays (x, y) or (train_x, train_y,
+      test_x, test_y) with uint8 images [N, H, W, C]; None for the config's own.
+    workdir: to write into, and to go on from; None for no files.
+    progress: whether to show a bar where there is a place for one.
+    devices: all, if None.
+    **fields: of the configuration, by the last part of their names where that
+      is enough, such as `batch`, and else as `arch_lr` for arch.lr.
+
+  Raises:
+    ValueError: as on the command line.
+  """
+  config = _config(config, "search", data, fields)
+  problem = problem_lib.read(config, _images(config, data), devices)
+  plan = search_lib.build_plan(problem, problem.stages.first)
+  told = _run(plan, config, problem.mesh, workdir, progress)
+  result = search_lib.finish(
+    problem, told.plan, told.state, told.numbers, told.folder
+  )
+  records = told.records
+  return Search(
+    genotype=genotype_lib.parse(result["genotype"]),
+    arch={
+      name: np.asarray(weights)
+      for name, weights in records["arch.jsonl"][-1]["weights"].items()
+    },
+    history=told.history,
+    genotypes=tuple(
+      (line["epoch"], genotype_lib.parse(line["text"]))
+      for line in records["genotypes.jsonl"]
+    ),
+    notes=told.notes,
+    config=config,
+    folder=told.folder,
+  )
+
+
+def train(
+  genotype: AnyGenotype | Search | Path,
+  data: Data | None = None,
+  *,
+  config: Config = "retrain:quick",
+  workdir: Path | None = None,
+  progress: bool = True,
+  devices: Sequence[jax.Device] | None = None,
+  **fields: Any,
+) -> Network:
+  """Trains the network of a genotype from scratch, and tests it.
+
+  Args:
+    genotype: a `Search`, a genotype, its text, a name of the zoo such as
+      "DARTS_V2", or the folder of a search.
+    data: as for `search`; if None that of a `Search`, or the config's own.
+    config: of task retrain, and the others: as for `search`.
+  """
+  if isinstance(genotype, Search):
+    if data is None:
+      own = genotype.config.data
+      fields = {"data_name": own.name, "data_path": own.path} | fields
+    genotype = genotype.genotype
+  if isinstance(genotype, str | os.PathLike):
+    genotype = genotype_lib.load(genotype)
+  retrain.image_cell(genotype)
+  fields |= {"retrain_genotype": genotype_lib.format_text(genotype)}
+  config = _config(config, "retrain", data, fields)
+  images = _images(config, data) or build.load(config)
+  mesh = parallel.mesh(devices) if devices else parallel.mesh()
+  splits = build.on_devices(
+    mesh, (images.train_x, images.train_y), (images.test_x, images.test_y)
+  )
+  spec = retrain.network_spec(config, genotype, len(images.classes))
+  plan = retrain.build_plan(config, images, mesh, spec, splits)
+  about = retrain.about(images)
+  files = {
+    "genotype.json": {
+      "genotype": genotype_lib.to_json(genotype),
+      "text": config.retrain.genotype,
+      "step": 0,
+      "epoch": 0,
+    },
+    "data.json": about,
+  }
+  told = _run(plan, config, mesh, workdir, progress, files)
+  if told.folder is not None:
+    params = cnn.count(told.state.weights)
+    text = config.retrain.genotype
+    result = {"task": "retrain", "genotype": text, "params": params}
+    session.finish(told.folder, result | dict(told.numbers))
+  return _network(
+    config,
+    genotype,
+    {"params": told.state.weights, "batch_stats": told.state.stats},
+    about,
+    told.history,
+    told.notes,
+    told.folder,
+  )
+
+
+def load(folder: Path) -> Network:
+  """The trained network in the folder of a run of task retrain.
+
+  Raises:
+    ValueError: it is no such folder, or training has not saved anything yet.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  record = workdir_lib.read(folder / "config.json")
+  about = workdir_lib.read(folder / "data.json")
+  task = record.get("task", "no task")
+  if task != "retrain" or not about:
+    hint = "; jnas.genotype(folder) is what it has found" * (task == "search")
+    raise ValueError(
+      f"expected the folder of a run of task retrain, with its config.json and "
+      f"data.json, got {folder} of {task}{hint}"
+    )
+  config = _recorded(record)
+  genotype = genotype_lib.load(config.retrain.genotype)
+  with checkpoint.Checkpoints(folder / "checkpoints") as saved:
+    latest = saved.latest()
+    if latest is None:
+      raise ValueError(f"there is no whole checkpoint in {folder} yet")
+    step, meta = latest
+    state = saved.read(step)
+  return _network(
+    config,
+    genotype,
+    {"params": state["weights"], "batch_stats": state["stats"]},
+    about,
+    ({"step": step, **meta.get("last", {})},),
+    (),
+    folder,
+  )
+
+
+def draw(
+  genotype: AnyGenotype | Search | Network | Path, cell: str | None = None
+) -> Drawing:
+  """The cells of a genotype as a figure; one of them by its title."""
+  return Drawing(draw_lib.cell_svg(_genotype(genotype), cell))
+
+
+def count(
+  genotype: AnyGenotype | Search | Network | Path,
+  *,
+  cells: int = 20,
+  width: int = 36,
+  classes: int = 10,
+  shape: tuple[int, int, int] = (32, 32, 3),
+) -> Counts:
+  """The size of the network of a genotype; by default the field's on CIFAR-10.
+
+  Args:
+    genotype: as for `train`.
+    cells: in the network.
+    width: initial channels.
+    classes: that it tells apart.
+    shape: (H, W, channels) of the images.
+  """
+  found = retrain.image_cell(_genotype(genotype))
+  spec = discrete.derived(found, cells=cells, width=width, classes=classes)
+  shapes = jax.eval_shape(
+    functools.partial(cnn.Network(spec).init, train=False),
+    jax.random.key(0),
+    jax.ShapeDtypeStruct((1, *shape), np.float32),
+  )
+  macs = cost.network_flops(spec, shape[:2], shape[2])
+  return Counts(cnn.count(shapes["params"]), macs)
+
+
+def _genotype(source: AnyGenotype | Search | Network | Path) -> AnyGenotype:
+  if isinstance(source, Search | Network):
+    return source.genotype
+  if isinstance(source, str | os.PathLike):
+    return genotype_lib.load(source)
+  return source
+
+
+# Configurations and data.
+
+
+def _config(
+  config: Config, task: str, data: Data | None, fields: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+  """A configuration with fields on top, checked."""
+  if isinstance(config, str):
+    name, _, argument = config.partition(":")
+    if not name.endswith(".py") and ".py:" not in config:
+      config = f"configs/{name}.py" + (f":{argument}" if argument else "")
+    overrides = ()
+    if task == "retrain":  # a config that needs one has none of its own
+      genotype = fields["retrain_genotype"]
+      overrides = (f"--config.retrain.genotype={genotype}",)
+    config = config_lib.load(config, overrides)
+  config = ml_collections.ConfigDict(config.to_dict())
+  known = config_lib.flatten(config)
+  if isinstance(data, str):
+    fields = {"data_name": data, **fields}
+  elif data is not None:
+    fields = {"data_name": "arrays", "data_path": "", **fields}
+  for name, value in fields.items():
+    like = [k for k in known if k.replace(".", "_") == name]
+    like = like or [k for k in known if k.rpartition(".")[2] == name]
+    # `cells` are those of the space, whatever else has some.
+    like = [k for k in like if k.partition(".")[0] in _SHARED] or like
+    if len(like) != 1:
+      which = f"; it may be {', '.join(like)}" if like else ""
+      raise ValueError(
+        f"{name}: expected a field of the configuration, by its last part or "
+        f"as arch_lr for arch.lr{which}"
+      )
+    config.update_from_flattened_dict(
+      {like[0]: tuple(value) if isinstance(value, list) else value}
+    )
+  if config.task != task:
+    raise ValueError(f"expected a config of task {task}, got {config.task}")
+  config_lib.validate(config)
+  return config.lock()
+
+
+def _recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """The configuration of a run, from its config.json."""
+  config = config_lib.base()
+  known = config_lib.flatten(config)
+  config.update_from_flattened_dict(
+    {
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in config_lib.flatten(record).items()
+      if name in known
+    }
+  )
+  return config.lock()
+
+
+def _images(
+  config: ml_collections.ConfigDict, data: Data | None
+) -> sources.ImageData | None:
+  """Data that are at hand; None if the config names them."""
+  if data is None or isinstance(data, str):
+    return None
+  if not isinstance(data, sources.ImageData):
+    if len(data) not in (2, 4):
+      raise ValueError(
+        "data: expected arrays (x, y) or (train_x, train_y, test_x, test_y), "
+        f"got {len(data)} of them"
+      )
+    data = sources.from_arrays(*data, limit=config.data.limit)
+  build.check_memory(config, data)
+  return data
+
+
+# Runs.
+
+
+class _Told(NamedTuple):
+  """What a run has left."""
+
+  plan: Plan
+  state: State
+  numbers: Mapping[str, float]
+  history: tuple[Row, ...]
+  records: Mapping[str, list[Mapping[str, Any]]]
+  notes: tuple[str, ...]
+  folder: pathlib.Path | None
+
+
+def _run(
+  plan: Plan,
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  workdir: Path | None,
+  progress: bool,
+  files: Mapping[str, Mapping[str, Any]] | None = None,
+) -> _Told:
+  """Runs a plan, in a directory or in none."""
+  history: list[Row] = []
+  records: dict[str, list[Mapping[str, Any]]] = {}
+  notes: list[str] = []
+
+  def write(kind: str, step: int, epoch: float, values: Any) -> None:
+    if kind == "epoch":
+      history.append({"step": step, "epoch": epoch, **values})
+
+  with _bar(plan, progress) as bar:
+    hooks = Hooks(
+      write=write,
+      record=lambda name, record: records.setdefault(name, []).append(record),
+      show=bar.show,
+      begin=bar.begin,
+      say=notes.append,
+    )
+    if workdir is None:
+      trainer = Trainer(
+        plan, mesh, config.seed, session.periods(config, plan), hooks
+      )
+      state, _ = trainer.run(plan.init())
+      past = trainer.past
+      numbers = {**past.last, "seconds": past.seconds}
+      folder, plan = None, trainer.plan
+    else:
+      folder = pathlib.Path(workdir).expanduser()
+      plan, state, numbers = session.execute(
+        plan, config, folder, mesh, files, hooks
+      )
+      # What went before, too, where a run has gone on.
+      history = resume.lines(folder / "metrics.jsonl", "epoch")
+      records = {
+        name: resume.lines(folder / name)
+        for name in ("arch.jsonl", "genotypes.jsonl")
+      }
+  return _Told(
+    plan, state, numbers, tuple(history), records, tuple(notes), folder
+  )
+
+
+@contextlib.contextmanager
+def _bar(plan: Plan, progress: bool) -> Iterator[notebook.Bar]:
+  bar = notebook.Bar(plan.title, plan.total, progress)
+  try:
+    yield bar
+  finally:
+    bar.close()
+
+
+def _network(
+  config: ml_collections.ConfigDict,
+  genotype: AnyGenotype,
+  variables: Mapping[str, Any],
+  about: Mapping[str, Any],
+  history: tuple[Row, ...],
+  notes: tuple[str, ...],
+  folder: pathlib.Path | None,
+) -> Network:
+  classes = tuple(about["classes"])
+  spec = retrain.network_spec(config, genotype, len(classes))
+  return Network(
+    genotype=genotype,
+    # On one device, whatever it was trained on.
+    module=build.network(config, spec).clone(axis=None),
+    variables=jax.tree.map(jnp.asarray, jax.device_get(variables)),
+    classes=classes,
+    mean=tuple(about["mean"]),
+    std=tuple(about["std"]),
+    history=history,
+    notes=notes,
+    config=config,
+    folder=folder,
+  )
+
+
+# What is seen.
+
+
+def _told(history: Sequence[Row]) -> str:
+  """The numbers of the last evaluation, in a line."""
+  last = history[-1] if history else {}
+  return ", ".join(
+    f"{name}={value:.4g}"
+    for name, value in last.items()
+    if name.endswith(("accuracy", "loss")) or name == "epoch"
+  )
+
+
+def _page(
+  figure: Drawing,
+  history: Sequence[Row],
+  genotype: AnyGenotype,
+  notes: Sequence[str],
+) -> str:
+  text = genotype_lib.format_text(genotype)
+  lines = [_told(history), *notes]
+  told = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
+  return f"{figure}{told}<code>{html.escape(text)}</code>"
