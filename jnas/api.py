@@ -9,11 +9,9 @@ where standard error is a terminal. With a workdir a call goes on where one
 before it was stopped, and the folder is that of a run of the command line.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import dataclasses
 import functools
-import html
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -25,9 +23,9 @@ import numpy as np
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
-from jnas.data import augment, sources
+from jnas.data import sources
 from jnas.genotype import AnyGenotype
-from jnas.report import draw as draw_lib
+from jnas.results import Counts, Drawing, Network, Row, Search, drawing
 from jnas.runs import build, resume, retrain, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import search as search_lib
@@ -40,141 +38,8 @@ from jnas.training.trainer import Hooks, Plan, Trainer
 Config = str | ml_collections.ConfigDict
 Data = str | sources.ImageData | Sequence[np.ndarray]
 Path = str | os.PathLike[str]
-Row = dict[str, float]
 
-_IMAGES = 256  # that are predicted at once
 _SHARED = ("data", "space", "train", "log")  # groups that all papers have
-
-
-class Drawing(str):
-  """An SVG that shows itself in a notebook."""
-
-  def _repr_svg_(self) -> str:
-    return str(self)
-
-  def save(self, path: Path) -> None:
-    """Writes the file."""
-    pathlib.Path(path).write_text(self, encoding="utf-8")
-
-
-class Counts(NamedTuple):
-  """The size of a network.
-
-  Attributes:
-    params: without the auxiliary head.
-    macs: multiply-adds on one image.
-  """
-
-  params: int
-  macs: int
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Search:
-  """What a search has found.
-
-  Attributes:
-    genotype: the cell.
-    arch: what the architecture parameters say of the operators in the end,
-      [edges, operators] by cell.
-    history: the numbers of each evaluation.
-    genotypes: (epoch, genotype) of each evaluation.
-    notes: what there was to say on the way.
-    config: that ran.
-    folder: of the run; None without a workdir.
-  """
-
-  genotype: AnyGenotype
-  arch: Mapping[str, np.ndarray]
-  history: tuple[Row, ...]
-  genotypes: tuple[tuple[float, AnyGenotype], ...]
-  notes: tuple[str, ...]
-  config: ml_collections.ConfigDict
-  folder: pathlib.Path | None
-
-  @property
-  def figure(self) -> Drawing:
-    """The cells that were found."""
-    return draw(self.genotype)
-
-  def __repr__(self) -> str:
-    return f"Search({_told(self.history)}, {self.genotype})"
-
-  def _repr_html_(self) -> str:
-    return _page(self.figure, self.history, self.genotype, self.notes)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Network:
-  """A trained network.
-
-  Attributes:
-    genotype: of its cells.
-    module: in linen: module.apply(variables, x, train=False) -> (logits,
-      those of the auxiliary head), of images x that are normalised.
-    variables: parameters and batch statistics.
-    classes: names, in the order of the logits.
-    mean: of the training images by channel, on the scale 0 .. 1.
-    std: like `mean`.
-    history: the numbers of each evaluation.
-    notes: what there was to say on the way.
-    config: that it was trained with.
-    folder: of the run; None without a workdir.
-  """
-
-  genotype: AnyGenotype
-  module: cnn.Network
-  variables: Mapping[str, Any]
-  classes: tuple[str, ...]
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-  history: tuple[Row, ...]
-  notes: tuple[str, ...]
-  config: ml_collections.ConfigDict
-  folder: pathlib.Path | None
-
-  def predict(self, images: np.ndarray) -> np.ndarray:
-    """The class number of each of uint8 images [N, H, W, C]: [N]."""
-    return self.probabilities(images).argmax(-1)
-
-  def probabilities(self, images: np.ndarray) -> np.ndarray:
-    """The probability of each class: [N, classes].
-
-    Raises:
-      ValueError: the images are not of the kind that it was trained on.
-    """
-    images, channels = np.asarray(images), len(self.mean)
-    odd = images.ndim != 4 or images.shape[-1] != channels
-    if odd or images.dtype != np.uint8:
-      raise ValueError(
-        f"expected uint8 images [N, H, W, {channels}], got {images.dtype} "
-        f"{list(images.shape)}"
-      )
-    parts = [
-      np.asarray(self._apply(self.variables, images[i : i + _IMAGES]))
-      for i in range(0, len(images), _IMAGES)
-    ]
-    return np.concatenate([np.zeros((0, len(self.classes))), *parts])
-
-  @functools.cached_property
-  def _apply(self) -> Callable[..., jax.Array]:
-    def apply(variables: Any, x: jax.Array) -> jax.Array:
-      x = augment.normalise(x, self.mean, self.std, jnp.float32)
-      logits, _ = self.module.apply(variables, x, train=False)
-      return jax.nn.softmax(logits.astype(jnp.float32))
-
-    return jax.jit(apply)
-
-  @property
-  def figure(self) -> Drawing:
-    """Its cells."""
-    return draw(self.genotype)
-
-  def __repr__(self) -> str:
-    return f"Network({_told(self.history)}, {self.genotype})"
-
-  def _repr_html_(self) -> str:
-    return _page(self.figure, self.history, self.genotype, self.notes)
 
 
 def search(
@@ -328,7 +193,7 @@ def draw(
   genotype: AnyGenotype | Search | Network | Path, cell: str | None = None
 ) -> Drawing:
   """The cells of a genotype as a figure; one of them by its title."""
-  return Drawing(draw_lib.cell_svg(_genotype(genotype), cell))
+  return drawing(_genotype(genotype), cell)
 
 
 def count(
@@ -378,11 +243,16 @@ def _config(
     name, _, argument = config.partition(":")
     if not name.endswith(".py") and ".py:" not in config:
       config = f"configs/{name}.py" + (f":{argument}" if argument else "")
-    overrides = ()
-    if task == "retrain":  # a config that needs one has none of its own
-      genotype = fields["retrain_genotype"]
-      overrides = (f"--config.retrain.genotype={genotype}",)
-    config = config_lib.load(config, overrides)
+    # First what a config may lack, and what may bring more fields with it.
+    first = {"retrain.genotype": "retrain_genotype", "algo.name": "algo_name"}
+    config = config_lib.load(
+      config,
+      [
+        f"--config.{name}={fields[given]}"
+        for name, given in first.items()
+        if given in fields
+      ],
+    )
   config = ml_collections.ConfigDict(config.to_dict())
   known = config_lib.flatten(config)
   if isinstance(data, str):
@@ -411,7 +281,7 @@ def _config(
 
 def _recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """The configuration of a run, from its config.json."""
-  config = config_lib.base()
+  config = config_lib.base(record["algo"]["name"])
   known = config_lib.flatten(config)
   config.update_from_flattened_dict(
     {
@@ -524,10 +394,11 @@ def _network(
 ) -> Network:
   classes = tuple(about["classes"])
   spec = retrain.network_spec(config, genotype, len(classes))
+  one = parallel.mesh(jax.devices()[:1])
   return Network(
     genotype=genotype,
     # On one device, whatever it was trained on.
-    module=build.network(config, spec).clone(axis=None),
+    module=build.network(config, spec, one).clone(axis=None),
     variables=jax.tree.map(jnp.asarray, jax.device_get(variables)),
     classes=classes,
     mean=tuple(about["mean"]),
@@ -537,28 +408,3 @@ def _network(
     config=config,
     folder=folder,
   )
-
-
-# What is seen.
-
-
-def _told(history: Sequence[Row]) -> str:
-  """The numbers of the last evaluation, in a line."""
-  last = history[-1] if history else {}
-  return ", ".join(
-    f"{name}={value:.4g}"
-    for name, value in last.items()
-    if name.endswith(("accuracy", "loss")) or name == "epoch"
-  )
-
-
-def _page(
-  figure: Drawing,
-  history: Sequence[Row],
-  genotype: AnyGenotype,
-  notes: Sequence[str],
-) -> str:
-  text = genotype_lib.format_text(genotype)
-  lines = [_told(history), *notes]
-  told = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
-  return f"{figure}{told}<code>{html.escape(text)}</code>"

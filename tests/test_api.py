@@ -128,7 +128,7 @@ def test_a_workdir_is_a_run_that_goes_on_and_can_be_loaded(arrays, tmp_path):
 
 
 def test_a_search_gives_the_cell_and_how_it_came_about(arrays, capfd):
-  own = SMALL | {"algo_name": "random", "candidates": 1, "nodes": 1}
+  own = SMALL | {"algo_name": "random", "algo_candidates": 1, "nodes": 1}
   own |= {"space_name": "s3", "cells": 3, "algo_hypergrad": "first_order"}
   del own["auxiliary"]
   found = jnas.search("darts:quick", arrays, **own)
