@@ -145,7 +145,7 @@ def test_a_search_gives_the_cell_and_how_it_came_about(arrays, capfd):
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"lr": 0.1}, "it may be weights.lr, arch.lr"),
+    ({"lr": 0.1}, "it may be arch.lr, weights.lr"),
     ({"wdith": 4}, "wdith: expected a field of the configuration"),
     ({"width": "4"}, "space.width: expected a whole number"),
     ({"config": "darts:quick"}, "expected a config of task retrain"),
