@@ -270,9 +270,13 @@ def _config(
         f"{name}: expected a field of the configuration, by its last part or "
         f"as arch_lr for arch.lr{which}"
       )
-    config.update_from_flattened_dict(
-      {like[0]: tuple(value) if isinstance(value, list) else value}
-    )
+    found = tuple(value) if isinstance(value, list) else value
+    try:
+      config.update_from_flattened_dict({like[0]: found})
+    except TypeError as error:
+      raise ValueError(
+        f"{like[0]}: expected a value like {known[like[0]]!r}, got {value!r}"
+      ) from error
   if config.task != task:
     raise ValueError(f"expected a config of task {task}, got {config.task}")
   config_lib.validate(config)

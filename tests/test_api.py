@@ -147,7 +147,7 @@ def test_a_search_gives_the_cell_and_how_it_came_about(arrays, capfd):
   [
     ({"lr": 0.1}, "it may be arch.lr, weights.lr"),
     ({"wdith": 4}, "wdith: expected a field of the configuration"),
-    ({"width": "4"}, "space.width: expected a whole number"),
+    ({"width": "4"}, "space.width: expected a value like 8, got '4'"),
     ({"config": "darts:quick"}, "expected a config of task retrain"),
     ({"data": "nothing"}, "expected one of the data sets"),
     ({"data": (1, 2, 3)}, r"expected arrays \(x, y\)"),
