@@ -157,7 +157,7 @@ def build_plan(
 
   functions = compute(network)
   task = task or build.task(
-    config, network, problem.data, problem.mesh, algorithm.drawn
+    config, network, problem.data, problem.mesh, algorithm.samples_paths
   )
 
   def init() -> State:
