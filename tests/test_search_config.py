@@ -47,6 +47,10 @@ def config_of(**fields):
       {"algo__one_level": True, "algo__hypergrad": "unrolled"},
       "that learns it, got unrolled and darts",
     ),
+    (
+      {"algo__name": "pdarts", "pdarts__cells": (2, 4, 5)},
+      "a problem:\n  - pdarts.cells: whole numbers from 3 on",
+    ),
     ({"data__share": 1.0}, "only .*goldnas and algo.one_level learn it"),
     (
       {"space__fixed_reduction": True, "space__shared": False},

@@ -170,6 +170,7 @@ def method(found: Any) -> Method:
   )
   if not callable(found):
     raise ValueError(f"{told}, got {type(found).__name__}")
+  name = getattr(found, "__name__", type(found).__name__)
   parameters = inspect.signature(found).parameters.values()
   positional = [p for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
   own = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
@@ -177,13 +178,13 @@ def method(found: Any) -> Method:
   odd = [p.name for p in own if not isinstance(p.default, kinds)]
   if len(positional) != 2 or odd:
     raise ValueError(
-      f"{told}, got {found.__name__}{inspect.signature(found)}"
+      f"{told}, got {name}{inspect.signature(found)}"
       + (f"; {odd[0]} needs a default that is a number or text" if odd else "")
     )
   return Method(
-    title=found.__name__,
+    title=name,
     build=lambda s: found(s.spec, s.estimate, **s.options),
     options={
-      f"algo.{p.name}": Option(p.default, f"of {found.__name__}") for p in own
+      f"algo.{p.name}": Option(p.default, f"of {name}") for p in own
     },
   )

@@ -186,9 +186,10 @@ def _space_problems(flat: Fields, method: Any) -> list[str]:
   problems = []
   space, name = flat["space.name"], flat["algo.name"]
   width, parts = flat["space.width"], flat["space.partial"]
-  bench, cells = space == "nas_bench_201", method.depths(flat)
-  if not bench and cells and 0 < cells[0] < 3:
-    problems.append(f"space.cells: a search needs 3 or more, got {cells[0]}")
+  bench, cells = space == "nas_bench_201", flat["space.cells"]
+  own = method.depths(flat) != (cells,)  # the method has fields for them
+  if 0 < cells < 3 and not bench and not own:
+    problems.append(f"space.cells: a search needs 3 or more, got {cells}")
   if parts > 0 and width % parts:
     problems.append(
       f"space.partial: must divide space.width ({width}), got {parts}"
