@@ -11,7 +11,7 @@ import pytest
 
 from jnas import hypergrad, relax
 from jnas.data import device
-from jnas.spaces import cnn
+from jnas.spaces import cnn, rnn
 from jnas.spaces.spec import S2, supernet
 from jnas.training import losses
 
@@ -61,6 +61,21 @@ def test_edge_weights_of_another_cell():
         x,
         weights,
       )
+
+
+@pytest.mark.parametrize(
+  "tokens, hidden, weights",
+  [((5,), (2, 4), None), ((5, 2), (1, 4), None), ((5, 2), (2, 4), (1, 5))],
+  ids=str,
+)
+def test_recurrent_networks(tokens, hidden, weights):
+  network = rnn.LanguageModel(rnn.supernet(2, width=4, vocabulary=7))
+  given = jnp.zeros(tokens, int), jnp.zeros(hidden)
+  weights = None if weights is None else {rnn.NAME: jnp.ones(weights)}
+  with pytest.raises(AssertionError, match="shape|rank"):
+    jax.eval_shape(
+      lambda: network.init(jax.random.key(0), *given, weights, train=False)
+    )
 
 
 def test_a_mean_that_changes_what_it_averages():

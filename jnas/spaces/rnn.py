@@ -22,6 +22,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import NamedTuple
 
+import chex
 from flax import linen as nn
 import jax
 from jax import lax
@@ -324,6 +325,11 @@ class LanguageModel(nn.Module):
         move the running ones, or by these.
     """
     spec = self.spec
+    chex.assert_rank(tokens, 2)
+    chex.assert_type(tokens, int)
+    chex.assert_shape(hidden, (tokens.shape[1], spec.width))
+    if edge_weights is not None:
+      chex.assert_shape(edge_weights[NAME], spec.cell.shape)
     table = self.param("embedding", _uniform, (spec.vocabulary, spec.width))
     bias = self.param("bias", nn.initializers.zeros, (spec.vocabulary,))
     w0 = self.param("input", _uniform, (spec.width, 2 * spec.width))
