@@ -101,8 +101,9 @@ def test_dots_stand_over_the_mean_and_deviation_of_their_seeds(tmp_path):
   for mark in figure.data["chart"]["marks"]:
     found.setdefault(mark["kind"], []).append(mark["points"])
   sd = 0.2 / 2**0.5
-  (box,) = found["box"]
-  assert [x for x, _ in box] == pytest.approx([0.7 - sd, 0.7 + sd], abs=1e-4)
+  (box,) = found["area"]
+  ends = [0.7 - sd, 0.7 + sd]
+  assert [x for x, _ in box] == pytest.approx(ends + ends[::-1], abs=1e-4)
   assert found["dots"] == [[[0.6, 0.0], [0.8, 0.0]]]
   assert found["rings"] == [[[0.8, 0.0]]]
   assert found["line"] == [[[0.7, -0.25], [0.7, 0.25]]]

@@ -31,9 +31,8 @@ class Mark:
     points: (x, y) pairs.
     colour: of CSS.
     kind: "line"; "faint", a background to lines; "area", a polygon; "bars",
-      from 0; "dots", "hollow" or "rings"; "box", from the first corner to the
-      second; "level", a line across at the first y, or "upright" at the first
-      x, with its name.
+      from 0; "dots", "hollow" or "rings"; "level", a line across at the first
+      y, or "upright" at the first x, with its name.
     labels: of dots.
     legend: whether it has an entry.
   """
@@ -116,7 +115,7 @@ def figure(
     *(_shape(mark, to_x, to_y) for mark in marks),
     *_names(marks, to_x, to_y, box),
     "</svg>",
-    *_uprights(marks, to_x, box, form if not rows else x_form),
+    *_uprights(marks, to_x, box),
   ]
   if y:
     middle = box[1] + box[3] / 2
@@ -161,10 +160,10 @@ def _limits(marks, log, limits, rows) -> tuple[Any, Any]:
   xs = [p[0] for m in marks if m.kind != "level" for p in m.points]
   ys = [p[1] for m in marks if m.kind != "upright" for p in m.points]
   bars = [mark for mark in marks if mark.kind == "bars"]
-  room = 0.06 if any(m.kind in ("dots", "hollow", "box") for m in marks) else 0
+  room = 0.06 if any(m.kind in ("dots", "hollow") for m in marks) else 0.01
   low, high = min(xs, default=0.0), max(xs, default=1.0)
   wide = (high - low) or 1.0
-  pad = 0.5 if bars or low == high else max(room, 0.01) * wide
+  pad = 0.5 if bars or low == high else room * wide
   across = (low - pad, high + pad)
   if limits:
     return across, limits
@@ -264,12 +263,8 @@ def _shape(mark: Mark, to_x: Scale, to_y: Scale) -> str:
       f'height="{max(to_y(0) - y, 0):.5g}" fill="{colour}"/>'
       for x, y in points
     )
-  if mark.kind == "box":
-    points = [points[i] for i in (0, 1)]
-    (xa, ya), (xb, yb) = points
-    points = [(xa, ya), (xb, ya), (xb, yb), (xa, yb)]
   path = "L".join(f"{x:.4g} {y:.4g}" for x, y in points)
-  if mark.kind in ("area", "box"):
+  if mark.kind == "area":
     return f'<path class="area" fill="{colour}" d="M{path}Z"/>'
   return f'<path class="{mark.kind}" stroke="{colour}" d="M{path}"/>'
 
@@ -302,7 +297,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
   return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _uprights(marks, to_x, box, form) -> list[str]:
+def _uprights(marks, to_x, box) -> list[str]:
   """Returns the labels of vertical lines, one above the other."""
   some = [mark for mark in marks if mark.kind == "upright"]
   found = []

@@ -294,8 +294,9 @@ def _strips(metric, title, groups, levels) -> parts.Figure:
     shared = dict(colour=group.colour, legend=False)
     if len(values) > 1:
       sd = statistics.stdev(values)
-      corners = [(middle - sd, y - 0.25), (middle + sd, y + 0.25)]
-      marks.append(chart.Mark(group.name, corners, kind="box", **shared))
+      ends = [(middle - sd, y - 0.25), (middle + sd, y - 0.25)]
+      ends += [(middle + sd, y + 0.25), (middle - sd, y + 0.25)]
+      marks.append(chart.Mark(group.name, ends, kind="area", **shared))
     ends = [(middle, y - 0.25), (middle, y + 0.25)]
     marks.append(chart.Mark(group.name, ends, **shared))
     dots = [(value, y) for value in values]

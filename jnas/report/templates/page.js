@@ -135,7 +135,7 @@ class Chart {
     let low = xs.reduce((a, b) => Math.min(a, b), Infinity);
     let high = xs.reduce((a, b) => Math.max(a, b), -Infinity);
     const bars = marks.some(mark => mark.kind === "bars");
-    const room = marks.some(m => isDots(m) || m.kind === "box") ? 0.06 : 0.01;
+    const room = marks.some(isDots) ? 0.06 : 0.01;
     const pad = bars || low === high ? 0.5 : room * (high - low);
     [low, high] = this.range || [low - pad, high + pad];
     this.across = [low, high];
