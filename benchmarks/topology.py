@@ -8,7 +8,7 @@ pruning    GOLD-NAS's network with all operators, with a random half of them
            masked, and built anew without that half
 engines    EnTranNAS's table 3: DARTS, then engine and transit cells, feature
            sharing and the bottleneck, one by one; transit cells in the general
-           program and compiled as they are ("settled")
+           program and compiled as they are ("frozen")
 operators  five operators more, in DARTS and in EnTranNAS
 
 Each row is one gradient by weights and logits, all rows in one process and in
@@ -33,7 +33,7 @@ from jnas.ops import backend as backend_lib
 from jnas.runtime import parallel
 from jnas.spaces import cnn, cost
 from jnas.spaces import spec as spec_lib
-from jnas.spaces.survivors import survivors
+from jnas.spaces.prune import prune_params
 from jnas.training import losses, transit
 from jnas.training.state import State
 
@@ -87,18 +87,18 @@ def pruning(args: argparse.Namespace) -> dict[str, Variant]:
     for (name, cell), w in zip(half.searched, whole.values(), strict=True)
   }
   variables = fresh(full, whole)
-  gated = {"gated": True}
+  skip_zero_ops = {"skip_zero_ops": True}
   return {
-    "all operators": Variant(full, whole, full, gated, variables),
-    "masked": Variant(full, masked, half, gated, variables),
+    "all operators": Variant(full, whole, full, skip_zero_ops, variables),
+    "masked": Variant(full, masked, half, skip_zero_ops, variables),
     "built anew": Variant(
-      half, masked, half, gated, survivors(variables, full, half)
+      half, masked, half, skip_zero_ops, prune_params(variables, full, half)
     ),
   }
 
 
 def searched(args: argparse.Namespace, ops: str, **options: Any) -> Any:
-  """EnTranNAS's rows for one space: the general and the settled program."""
+  """EnTranNAS's rows for one space: the general and the frozen program."""
   spec = spec_lib.supernet(
     spec_lib.operators_of(ops),
     cells=args.cells,
@@ -112,7 +112,7 @@ def searched(args: argparse.Namespace, ops: str, **options: Any) -> Any:
   derivation = transit.begin(algorithm, state, patience=1)
   state = state._replace(derivation=derivation._replace(unchanged=1))
   weights = base.edge_weights(algorithm, arch, None, state)
-  cells = transit.settled(spec, state, 0, period=1)
+  cells = transit.frozen(spec, state, 0, period=1)
   fixed = dict(cells or ())
   computed = dataclasses.replace(
     spec,
@@ -122,7 +122,7 @@ def searched(args: argparse.Namespace, ops: str, **options: Any) -> Any:
     ),
   )
   general = Variant(spec, weights, computed)
-  return general, Variant(spec, weights, computed, {"settled": cells or ()})
+  return general, Variant(spec, weights, computed, {"frozen": cells or ()})
 
 
 def engines(args: argparse.Namespace) -> dict[str, Variant]:
@@ -136,9 +136,9 @@ def engines(args: argparse.Namespace) -> dict[str, Variant]:
     ("+ bottleneck", {"bottleneck": 4}),
   ):
     options |= more
-    general, settled = searched(args, "s1_7", **options)
+    general, frozen = searched(args, "s1_7", **options)
     rows[name] = general
-    rows[f"{name}, settled"] = settled
+    rows[f"{name}, frozen"] = frozen
   return rows
 
 

@@ -325,7 +325,7 @@ def make_entrannas(path, epochs=6, seed=0):
     )
     genotypes.append(found)
     count = sum(len(row) for cell in cells.values() for row in cell)
-    line = {"connections": count, "settled": 0.1 * k, "valid_accuracy": 0.8}
+    line = {"connections": count, "frozen": 0.1 * k, "valid_accuracy": 0.8}
     line |= {"valid_loss": 1 / k, "compile_seconds": 7.0}
     metrics.append(line | {"compile_share": 0.345})
   metrics[-1]["child_accuracy"] = 0.7531

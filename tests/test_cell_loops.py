@@ -148,12 +148,12 @@ def test_equal_edges_of_one_stride_are_one_segment():
   assert segments(cell, False, True) == (Segment((0, 2, 1, 3, 4), 1, "loop"),)
   assert segments(cell, True, True) == (
     Segment((0, 2, 1, 3), 2, "loop"),
-    Segment((4,), 1, "fan"),
+    Segment((4,), 1, "source"),
   )
   assert segments(cell, True, False) == (
-    Segment((0, 2), 2, "fan"),
-    Segment((1, 3), 2, "fan"),
-    Segment((4,), 1, "fan"),
+    Segment((0, 2), 2, "source"),
+    Segment((1, 3), 2, "source"),
+    Segment((4,), 1, "source"),
   )
   # Two edges between the same nodes stay in the order of their rows.
   assert segments(ALIKE, False, True) == (Segment((2, 0, 1, 3), 1, "loop"),)
@@ -177,8 +177,8 @@ def test_one_stride_can_be_a_loop_and_the_other_not(outer_loop, x64):
   cell = Cell(S1, edges, tuple(kept), (2, 3, 4))
   parts = segments(cell, True, True)
   assert {(part.stride, part.form) for part in parts} == {
-    (2, "loop" if outer_loop else "fan"),
-    (1, "fan" if outer_loop else "loop"),
+    (2, "loop" if outer_loop else "source"),
+    (1, "source" if outer_loop else "loop"),
   }
   s0, s1 = states(False)
   weights = normal(*cell.shape, seed=2)

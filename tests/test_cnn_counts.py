@@ -44,7 +44,7 @@ def cells_once(monkeypatch):
     axis: str | None
     loop: bool
     partial: int
-    gated: bool
+    skip_zero_ops: bool
     active: None
 
     @nn.compact
@@ -57,7 +57,7 @@ def cells_once(monkeypatch):
         affine=self.affine,
         pool_norm=self.pool_norm,
         partial=self.partial,
-        gated=self.gated,
+        skip_zero_ops=self.skip_zero_ops,
       )
       key = (*options.values(), s0.shape, s1.shape)
       if key not in KNOWN:

@@ -229,15 +229,15 @@ def plain_block(params, stats, x):
   return y, plain.convolution(sum(four) / 4, params["shortcut"])
 
 
-@pytest.mark.parametrize("loop,gated", [(False, False), (True, False),
-                                        (True, True)])
-def test_another_column_of_weights_is_added_to_the_features(loop, gated, x64):
+@pytest.mark.parametrize("loop,skip", [(False, False), (True, False),
+                                       (True, True)])
+def test_another_column_of_weights_is_added_to_the_features(loop, skip, x64):
   spec = spec_lib.nas_bench_201(cells=1, width=4, classes=2)
   cell = spec.cell("cell")
   module = SearchCell(
     cell=cell, channels=4, reduction=False, halve_first=False, train=True,
     affine=spec.affine, pool_norm=spec.pool_norm, axis=None, loop=loop,
-    gated=gated,
+    skip_zero_ops=skip,
   )
   x, weights = normal(2, 4, 5, 4), np.eye(5)[[1, 3, 4, 0, 1, 2]]
   params = made_up(module, x, x, None, None)

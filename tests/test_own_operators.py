@@ -95,9 +95,9 @@ def test_a_cell_computes_it_in_loops_and_with_choices(x64):
   @jax.jit
   def outputs(params):
     found = []
-    for more in ({}, {"loop": True}, {"loop": True, "gated": True}):
+    for more in ({}, {"loop": True}, {"loop": True, "skip_zero_ops": True}):
       module = build(cell, **options, loop="loop" in more)
-      module = module.clone(gated="gated" in more)
+      module = module.clone(skip_zero_ops="skip_zero_ops" in more)
       found.append(
         module.apply(
           {"params": params}, s0, s1, weights, None, mutable="batch_stats"

@@ -114,7 +114,7 @@ def test_shared_features_are_equation_6(reduction, bottleneck, x64):
 
 
 @pytest.mark.parametrize("reduction,bottleneck", [(False, 2), (True, 1)])
-def test_a_transit_cell_gated_settled_or_dense_is_one(
+def test_a_transit_cell_with_choices_frozen_or_dense_is_one(
   reduction, bottleneck, x64
 ):
   found = variables(build(reduction, bottleneck=bottleneck))
@@ -130,8 +130,8 @@ def test_a_transit_cell_gated_settled_or_dense_is_one(
     each = {}
     for name, options in {
       "dense": {},
-      "gated": {"loop": True, "gated": True},
-      "settled": {"active": CHOSEN},
+      "skip": {"loop": True, "skip_zero_ops": True},
+      "frozen": {"active": CHOSEN},
     }.items():
       f = functools.partial(outcome, **options)
       each[name] = jax.value_and_grad(f, has_aux=True)(params)
@@ -139,7 +139,7 @@ def test_a_transit_cell_gated_settled_or_dense_is_one(
 
   found_by = gradients(found["params"])
   ((_, (y, now)), slope) = found_by["dense"]
-  for name in ("gated", "settled"):
+  for name in ("skip", "frozen"):
     (_, (other, moved)), other_slope = found_by[name]
     close(other, y)
     jax.tree.map(close, other_slope, slope)
@@ -150,12 +150,12 @@ def test_a_transit_cell_gated_settled_or_dense_is_one(
         for row in range(len(old)):
           kept = np.array_equal(value[row], old[row])
           assert kept or np.allclose(value[row], now[op][key][row], atol=1e-12)
-  gated, settled = (found_by[name][0][1][1] for name in ("gated", "settled"))
-  jax.tree.map(close, gated, settled)
+  skipped, frozen = (found_by[name][0][1][1] for name in ("skip", "frozen"))
+  jax.tree.map(close, skipped, frozen)
 
 
 def test_what_is_not_used_is_not_computed():
-  module = build(False, loop=True, gated=True)
+  module = build(False, loop=True, skip_zero_ops=True)
   found = jax.tree.map(lambda x: x.astype(jnp.float32), variables(module))
   weights = indicator(tuple((SKIP,) if k else () for k in CHOSEN))
   y, _ = run(module, found, weights)

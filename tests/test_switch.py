@@ -204,7 +204,8 @@ def gdas_weights(logits):
 def both_ways(reduction):
   """A program of logits and drop: a loop's and a dense cell's results."""
   modules = (
-    build(EVEN, reduction, loop=True, gated=True), build(EVEN, reduction)
+    build(EVEN, reduction, loop=True, skip_zero_ops=True),
+    build(EVEN, reduction),
   )
   params, stats = variables_of(EVEN, reduction)
 
@@ -269,7 +270,7 @@ def test_an_operator_that_is_not_drawn_is_not_computed():
     lambda leaf: leaf.astype(jnp.float32), variables_of(EVEN, False)
   )
   weights = jnp.asarray(np.eye(4)[[1, 2, 1, 2, 2]], jnp.float32)
-  module = build(EVEN, False, loop=True, gated=True)
+  module = build(EVEN, False, loop=True, skip_zero_ops=True)
   outputs = jax.jit(lambda params: run(module, params, stats, weights, None)[0])
   odd = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params[SEP])
   np.testing.assert_array_equal(outputs(params | {SEP: odd}), outputs(params))
@@ -289,7 +290,7 @@ def test_the_rest_of_partial_channels_passes_by_whatever_is_drawn(
         build(EVEN, reduction, partial=2, **options),
         params, stats, weights, None,
       )[0]
-      for options in ({"loop": True, "gated": True}, {})
+      for options in ({"loop": True, "skip_zero_ops": True}, {})
     ]
 
   got, expected = outputs(params)
@@ -300,13 +301,13 @@ def test_a_network_of_draws_has_a_choice_in_its_loops():
   spec = spec_lib.supernet(NAMES, cells=3, width=4, classes=2, nodes=2)
   x, found = jnp.zeros((2, 8, 8, 3)), {}
   weights = {name: jnp.ones(cell.shape) for name, cell in spec.searched}
-  for loop, gated in ((True, True), (True, False), (False, True)):
-    network = cnn.Network(spec, loop=loop, gated=gated)
+  for loop, skip in ((True, True), (True, False), (False, True)):
+    network = cnn.Network(spec, loop=loop, skip_zero_ops=skip)
     init = functools.partial(network.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), x, weights)
     apply = functools.partial(network.apply, train=True, mutable="batch_stats")
     counts = equations.counted(apply, variables, x, weights)
-    found[loop, gated] = counts["scan"], counts["cond"]
+    found[loop, skip] = counts["scan"], counts["cond"]
   # A loop a cell, of three operators; the edge between the nodes of a reduction
   # cell has none.
   assert found == {

@@ -270,7 +270,7 @@ def test_entrannas(tmp_path):
     "EnTranNAS-DST on cifar10",
     "Transit cells",
     f"operators  {count}",
-    "settled  60.0%",
+    "frozen  60.0%",
     "<dt>derived paths alone</dt><dd>75.31%</dd>",
     "derived paths  75.3%",
     "34% of the time",

@@ -141,8 +141,8 @@ def test_a_search_ends_where_its_network_is_small_enough(tmp_path):
 
 def test_transit_cells_settle_and_move(transit):
   _, workdir = transit
-  settled = [line["settled"] for line in epochs(workdir)]
-  assert settled[-1] > 0.2
+  frozen = [line["frozen"] for line in epochs(workdir)]
+  assert frozen[-1] > 0.2
   assert epochs(workdir)[-1]["connections"] == 4
 
 
@@ -153,7 +153,7 @@ def test_settling_changes_no_result(transit, tmp_path):
   for one, other in zip(
     epochs(workdir), epochs(tmp_path / "general"), strict=True
   ):
-    assert other["settled"] == 0
+    assert other["frozen"] == 0
     for name in ("train_loss", "valid_loss"):
       np.testing.assert_allclose(one[name], other[name], rtol=1e-4)
   assert genotype_lib.load(workdir) == genotype_lib.load(tmp_path / "general")

@@ -187,7 +187,7 @@ def test_a_search_with_nothing_but_engines_has_nothing_to_transit(name):
   assert (state.weights["normal"] != before).any()
   assert state.derivation.cells == {}
   # No other program does the same in less time.
-  assert transit.settled(ENGINES, state, 3, period=1) is None
+  assert transit.frozen(ENGINES, state, 3, period=1) is None
 
 
 def test_a_search_without_derivation_has_none_in_its_state():
@@ -228,7 +228,7 @@ def holding(unchanged, patience=5):
 
 
 def test_what_has_settled_are_the_operators_of_each_edge_by_cell():
-  assert transit.settled(SPEC, holding(5), 20, period=10) == (
+  assert transit.frozen(SPEC, holding(5), 20, period=10) == (
     ("normal_transit", ((SKIP,), (SEP,), (), (MAX, SEP), (SEP,))),
     ("reduce_transit", ((MAX,), (SKIP,), (SEP,), (), ())),
   )
@@ -248,7 +248,7 @@ def test_it_settles_at_a_multiple_of_the_period_and_leaves_at_once(
       compiled = False
     if step % period == 0 and unchanged >= after:
       compiled = True
-    found = transit.settled(
+    found = transit.frozen(
       SPEC, holding(unchanged, after), step, period=period
     )
     assert (found is not None) == compiled, (step, unchanged)
@@ -279,4 +279,4 @@ def test_a_derivation_that_leaves_what_was_compiled_doubles_the_patience():
 
 
 def test_without_patience_nothing_settles():
-  assert transit.settled(SPEC, holding(100, 0), 20, period=1) is None
+  assert transit.frozen(SPEC, holding(100, 0), 20, period=1) is None

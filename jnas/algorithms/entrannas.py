@@ -224,7 +224,7 @@ _TRANSIT = {
   "title": "Transit cells",
   "note": (
     "Transit cells compute the derived operators alone. Once these have stayed "
-    "the same for a while, the steps are settled: compiled for them, until "
+    "the same for a while, the steps are frozen: compiled for them, until "
     "they move again."
   ),
   "figures": [
@@ -234,8 +234,8 @@ _TRANSIT = {
       "form": "{:,.0f}",
     },
     {
-      "title": "Share of settled steps so far",
-      "metrics": {"settled": "settled"},
+      "title": "Share of frozen steps so far",
+      "metrics": {"frozen": "frozen"},
       "form": "{:.1%}",
       "limits": [-0.02, 1.02],
     },

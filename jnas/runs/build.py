@@ -153,8 +153,8 @@ def network(
   config: ml_collections.ConfigDict,
   spec: Spec,
   mesh: Mesh,
-  gated: bool = False,
-  settled: tuple[Any, ...] = (),
+  skip_zero_ops: bool = False,
+  frozen: tuple[Any, ...] = (),
 ) -> cnn.Network:
   """The network of a spec, computed as the config says.
 
@@ -162,8 +162,8 @@ def network(
     config: the configuration.
     spec: the network.
     mesh: the devices that it is built for.
-    gated: whether operators whose weight is zero need not be computed.
-    settled: transit cells that are computed as they are (`cnn.Network`).
+    skip_zero_ops: whether operators whose weight is zero need not be computed.
+    frozen: transit cells that are computed as they are (`cnn.Network`).
   """
   own = backend.of(parallel.platform(mesh))
   return cnn.Network(
@@ -173,8 +173,8 @@ def network(
     remat=config.train.remat,
     loop=own.loops,
     backend=own,
-    gated=gated,
-    settled=settled,
+    skip_zero_ops=skip_zero_ops,
+    frozen=frozen,
   )
 
 

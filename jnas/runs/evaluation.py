@@ -100,7 +100,7 @@ def topology(
     cells = genotype_lib.chosen(genotype).values()
     values["connections"] = sum(len(pairs) for pairs in cells)
     steps_done = max(int(state.step), 1)
-    values["settled"] = int(state.derivation.frozen) / steps_done
+    values["frozen"] = int(state.derivation.frozen) / steps_done
   if not problem.stages.restarts:
     size = problem.data.train_x.shape[1:3]
     left = stage.left

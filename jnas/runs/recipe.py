@@ -199,4 +199,4 @@ def unrolled(spec: Spec, backend: Backend) -> bool:
 
   XLA on CPU computes the convolutions of some networks slowly in a loop.
   """
-  return backend.slow_loops and cnn.slow_in_loops(spec)
+  return backend.slow_loops and cnn.has_blocks(spec)

@@ -137,8 +137,8 @@ def build_plan(
     )
   if algorithm.skip_dropout is not None:
     drop["skip"] = algorithm.skip_dropout
-  gated = algorithm.samples_paths or pruned
-  network = build.network(config, stage.spec, problem.mesh, gated)
+  skip_zero_ops = algorithm.samples_paths or pruned
+  network = build.network(config, stage.spec, problem.mesh, skip_zero_ops)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
   arch_optimizer = build.arch_optimizer(config)
   begun = origin(problem, stage)
@@ -199,11 +199,11 @@ def build_plan(
     if algorithm.derivation is None:
       return "full", stage.stop - at
     period = 1 if parallel.platform(problem.mesh) == "cpu" else 10
-    cells = transit.settled(stage.spec, state, at, period=period)
+    cells = transit.frozen(stage.spec, state, at, period=period)
     if cells is None:
       return "full", min(stage.stop - at, period - at % period)
-    if (name := f"settled {cells}") not in functions:
-      own = build.network(config, stage.spec, problem.mesh, settled=cells)
+    if (name := f"frozen {cells}") not in functions:
+      own = build.network(config, stage.spec, problem.mesh, frozen=cells)
       fixed = compute(own)["full"]
       functions[name] = lambda seed: transit.counted(fixed(seed))
     return name, 1

@@ -36,7 +36,7 @@ METRICS: Mapping[str, str] = {
   "flops": "multiply-adds of what is left, in millions an image",
   "built_flops": "of the network that is built, masked operators counted",
   "connections": "operators in the derived cells",
-  "settled": "share of steps in which transit cells were compiled as they are",
+  "frozen": "share of steps in which transit cells were compiled as they are",
   "images_per_second": "training images processed in a second",
 }
 

@@ -30,9 +30,9 @@ class Segment:
   Attributes:
     edges: their rows in the weights.
     stride: of all of them.
-    form: "fan", all edges of one source together; "loop", edges that are equal
-      but for their weights, one after the other by one loop; "gated", a loop
-      over any edges that computes those operators that have a weight.
+    form: "source", all edges of one source together; "loop", edges that are
+      equal but for their weights, one after the other by one loop; "skip", a
+      loop over any edges that computes those operators that have a weight.
   """
 
   edges: tuple[int, ...]
@@ -42,7 +42,7 @@ class Segment:
 
 @functools.cache
 def segments(
-  cell: Cell, reduction: bool, loop: bool, gated: bool = False
+  cell: Cell, reduction: bool, loop: bool, skip_zero_ops: bool = False
 ) -> tuple[Segment, ...]:
   """The edges with an operator, by source: each after those it depends on.
 
@@ -50,7 +50,7 @@ def segments(
     cell: the graph.
     reduction: whether edges from the inputs have a stride of two.
     loop: whether loops may be used.
-    gated: whether loops leave out operators whose weight is zero.
+    skip_zero_ops: whether loops leave out operators whose weight is zero.
   """
   order = sorted(
     (e for e, kept in enumerate(cell.kept) if kept),
@@ -63,22 +63,24 @@ def segments(
     parts = [(2, order[: len(order) - len(inner)]), (1, inner)]
   found = []
   for stride, edges in parts:
-    form = _form([cell.kept[e] for e in edges], loop, gated)
+    form = _form([cell.kept[e] for e in edges], loop, skip_zero_ops)
     by_source = {}
     for e in edges:
-      source = cell.edges[e][0] if form == "fan" else None
+      source = cell.edges[e][0] if form == "source" else None
       by_source.setdefault(source, []).append(e)
     found += [Segment(tuple(e), stride, form) for e in by_source.values()]
   return tuple(found)
 
 
-def _form(kept: Sequence[tuple[str, ...]], loop: bool, gated: bool) -> str:
+def _form(
+  kept: Sequence[tuple[str, ...]], loop: bool, skip_zero_ops: bool
+) -> str:
   """How edges that keep these operators are computed."""
   if not loop or len(kept) < 2:
-    return "fan"
-  if gated:
-    return "gated"
-  return "loop" if len(set(kept)) == 1 else "fan"
+    return "source"
+  if skip_zero_ops:
+    return "skip"
+  return "loop" if len(set(kept)) == 1 else "source"
 
 
 class OpArrays(NamedTuple):
@@ -159,9 +161,9 @@ class SearchCell(nn.Module):
       is a small program in little memory, as fast on CPU as all of a source's
       edges at once.
     partial: K of partial channels.
-    gated: whether operators whose weight is zero are not computed, where there
-      are loops (GDAS, section 3.2; masked and transit operators). Such a weight
-      then gets no gradient.
+    skip_zero_ops: whether operators whose weight is zero are not computed,
+      where there are loops (GDAS, section 3.2; masked and transit operators).
+      Such a weight then gets no gradient.
     active: the operators that are computed, for each edge; all of them count
       once. The rest keeps its parameters and moments. None for all that the
       cell keeps, with weights.
@@ -178,7 +180,7 @@ class SearchCell(nn.Module):
   axis: str | None
   loop: bool
   partial: int = 1
-  gated: bool = False
+  skip_zero_ops: bool = False
   active: tuple[tuple[str, ...], ...] | None = None
   backend: Backend = backend_lib.CPU
 
@@ -226,8 +228,10 @@ class SearchCell(nn.Module):
       states[0] = enter(halve=self.halve_first, name="input0")(s0)
       states[1] = enter(halve=False, name="input1")(s1)
     # What passes by the operators does so whatever they weigh.
-    gated = self.gated and weights is not None and self.partial == 1
-    parts = segments(cell, self.reduction, self.loop, gated)
+    whole = weights is not None and self.partial == 1
+    parts = segments(
+      cell, self.reduction, self.loop, self.skip_zero_ops and whole
+    )
     edges, arrays = self._arrays()
     moments = {
       op: {n: v for n, v in own.items() if table.is_moment(n)}
@@ -244,11 +248,11 @@ class SearchCell(nn.Module):
           # another's arrays, and does not use them.
           rows = tuple(
             edges[op].index(e) if e in users[op] else 0
-            for e in (part.edges if part.form == "gated" else users[op])
+            for e in (part.edges if part.form == "skip" else users[op])
           )
           own[op] = {n: mixed.select_rows(v, rows) for n, v in values.items()}
       compute = {
-        "fan": self._by_source, "loop": self._looped, "gated": self._gated
+        "source": self._by_source, "loop": self._looped, "skip": self._skipping
       }
       states, now = compute[part.form](
         part,
@@ -259,7 +263,7 @@ class SearchCell(nn.Module):
       )
       for op, values in now.items():
         at = np.asarray([edges[op].index(e) for e in users[op]])
-        if part.form == "gated":
+        if part.form == "skip":
           seen = tuple(part.edges.index(e) for e in users[op])
           values = {n: mixed.select_rows(v, seen) for n, v in values.items()}
         for name, value in values.items():
@@ -328,7 +332,7 @@ class SearchCell(nn.Module):
     drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
     return self._scanned(part, states, own, (arrays, weights, drop))
 
-  def _gated(self, part, states, arrays, weights, drop):
+  def _skipping(self, part, states, arrays, weights, drop):
     """The same for any edges, without the operators whose weight is zero."""
     present = [
       op

@@ -37,9 +37,9 @@ class Network(nn.Module):
       statistics of each replica's own examples.
     remat: whether to recompute each cell in the backward pass.
     loop: whether equal edges of a cell are one loop (`SearchCell`).
-    gated: whether loops leave out operators whose weight is zero
+    skip_zero_ops: whether loops leave out operators whose weight is zero
       (`SearchCell`); in transit cells they always do.
-    settled: (name, operators of each edge) of transit cells whose sub-graph is
+    frozen: (name, operators of each edge) of transit cells whose sub-graph is
       known: nothing else of them is computed, and weights are not read.
     backend: how operators are computed (`jnas.ops.backend.of`).
   """
@@ -49,8 +49,8 @@ class Network(nn.Module):
   axis: str | None = None
   remat: bool = False
   loop: bool = False
-  gated: bool = False
-  settled: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
+  skip_zero_ops: bool = False
+  frozen: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
   backend: Backend = backend_lib.CPU
 
   @nn.compact
@@ -103,7 +103,7 @@ class Network(nn.Module):
           )
           s0, s1 = s1, block(s0, s1, None if drop is None else drop[i])
       else:
-        active = dict(self.settled).get(layer.cell)
+        active = dict(self.frozen).get(layer.cell)
         weights = None
         if edge_weights is not None and active is None:
           weights = edge_weights[layer.cell]
@@ -115,7 +115,7 @@ class Network(nn.Module):
           pool_norm=spec.pool_norm,
           axis=self.axis,
           loop=self.loop,
-          gated=self.gated or cell.transit,
+          skip_zero_ops=self.skip_zero_ops or cell.transit,
           active=active,
           backend=self.backend,
         )
@@ -242,11 +242,10 @@ def _identities(spec: Spec, layer: Layer) -> np.ndarray:
   return np.asarray(plain)[:, None] & skip
 
 
-def slow_in_loops(spec: Spec) -> bool:
-  """Whether XLA on CPU computes this network slowly inside a loop.
+def has_blocks(spec: Spec) -> bool:
+  """Whether there are blocks, whose convolutions are XLA's own.
 
-  It does where there are blocks, whose convolutions are XLA's own; those of
-  cells are not (`jnas.ops.cpu.convolution`).
+  A backend with `slow_loops` computes those slowly inside a loop.
   """
   return any(isinstance(cell, Block) for _, cell in spec.cells)
 

@@ -52,8 +52,8 @@ class SharedCell(nn.Module):
     loop: whether nodes are read one after the other by a loop, which forgets
       what it computed and does so again for the gradient.
     bottleneck: operators work on C / bottleneck channels.
-    gated: whether operators that no node gives a weight are not computed,
-      where there are loops.
+    skip_zero_ops: whether operators that no node gives a weight are not
+      computed, where there are loops.
     active: the operators that are computed, for each edge; all of them count
       once. The rest keeps its parameters and moments. None for all that the
       cell keeps, with weights.
@@ -70,7 +70,7 @@ class SharedCell(nn.Module):
   axis: str | None
   loop: bool
   bottleneck: int = 1
-  gated: bool = False
+  skip_zero_ops: bool = False
   active: tuple[tuple[str, ...], ...] | None = None
   backend: Backend = backend_lib.CPU
 
@@ -271,7 +271,7 @@ class SharedCell(nn.Module):
       """Weighted sums for all targets [T, N, H', W', c], and moments."""
       x, moments = self._projected("narrow", x, own)
       own = jax.tree.map(lambda leaf: leaf[None], own)
-      if not self.gated:
+      if not self.skip_zero_ops:
         ops = self._mixed_ops((present,) * len(targets), stride)
         outputs, now = ops(x, own, mix)
         moments |= jax.tree.map(lambda value: value[0], now)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jnas.algorithms.stages import Stage
 from jnas.spaces import arch as arch_lib
-from jnas.spaces.survivors import survivors
+from jnas.spaces.prune import prune_params
 from jnas.training.state import State
 
 
@@ -22,7 +22,7 @@ def carried(state: State, old: Stage, new: Stage) -> State:
     new: the one that follows.
   """
   if new.spec != old.spec:
-    kept = survivors(
+    kept = prune_params(
       (state.weights, state.stats, state.weights_opt), old.spec, new.spec
     )
     weights, stats, weights_opt = kept

@@ -77,7 +77,7 @@ def counted(step: Callable[..., Any]) -> Callable[..., Any]:
   return run
 
 
-def settled(
+def frozen(
   spec: Spec, state: State, step: int, *, period: int
 ) -> Cells | None:
   """What transit cells compute, if it has stayed; None while it moves.

@@ -10,7 +10,7 @@ import pytest
 
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
-from jnas.spaces.survivors import survivors
+from jnas.spaces.prune import prune_params
 from jnas.training import optim
 
 OPS = ("skip_connect", "sep_conv_3x3", "max_pool_3x3")
@@ -71,23 +71,25 @@ def test_pruned_logits_are_those_with_weights_of_zero(train, x64):
     )[0][0]
 
   masked = {name: weights[name] * kept[name] for name in weights}
-  left = survivors(found, FULL, small)
+  left = prune_params(found, FULL, small)
 
   @jax.jit
   def outcomes(found, left, masked):
     return (
       logits(FULL, found, masked),
       logits(small, left, masked),
-      logits(FULL, found, masked, loop=True, gated=True),
-      logits(small, left, masked, loop=True, gated=True),
+      logits(FULL, found, masked, loop=True, skip_zero_ops=True),
+      logits(small, left, masked, loop=True, skip_zero_ops=True),
       logits(FULL, found, weights),
     )
 
-  whole, pruned, gated, gated_pruned, unpruned = outcomes(found, left, masked)
+  whole, pruned, skipped, skipped_pruned, unpruned = outcomes(
+    found, left, masked
+  )
   assert not np.allclose(whole, unpruned, atol=1e-3)
   # A loop does the same in the same order; others add up in another.
-  np.testing.assert_array_equal(gated, gated_pruned)
-  for other in (pruned, gated):
+  np.testing.assert_array_equal(skipped, skipped_pruned)
+  for other in (pruned, skipped):
     np.testing.assert_allclose(other, whole, rtol=0, atol=1e-12)
 
 
@@ -96,7 +98,7 @@ def test_what_survives_is_untouched_in_parameters_moments_and_momentum(x64):
   optimizer = optim.sgd(lambda step: 0.1, momentum=0.9, decay=0.0, clip=1.0)
   opt = optimizer.init(found["params"])
   _, opt = optimizer.update(found["params"], opt, found["params"])
-  left = survivors((found, opt), FULL, small)
+  left = prune_params((found, opt), FULL, small)
   network = cnn.Network(small)
   shapes = jax.eval_shape(
     functools.partial(network.init, train=False),
@@ -141,14 +143,14 @@ def test_what_survives_is_untouched_in_parameters_moments_and_momentum(x64):
 def test_pruning_twice_is_pruning_once(x64):
   found, half = variables(), prune(FULL, 3, 0.7)
   small = prune(half, 5)
-  twice = survivors(survivors(found, FULL, half), half, small)
-  once = survivors(found, FULL, small)
+  twice = prune_params(prune_params(found, FULL, half), half, small)
+  once = prune_params(found, FULL, small)
   jax.tree.map(np.testing.assert_array_equal, twice, once)
 
 
 def test_what_is_gone_cannot_come_back():
   with pytest.raises(ValueError, match="has pruned"):
-    survivors({}, prune(FULL, 3), FULL)
+    prune_params({}, prune(FULL, 3), FULL)
   other = spec_lib.supernet(OPS, cells=4, width=4, classes=3, nodes=2)
   with pytest.raises(ValueError, match="other layers"):
-    survivors({}, FULL, other)
+    prune_params({}, FULL, other)

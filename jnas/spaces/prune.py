@@ -11,7 +11,7 @@ from jnas.spaces.spec import Cell, Spec
 Tree = Any
 
 
-def survivors(tree: Tree, old: Spec, new: Spec) -> Tree:
+def prune_params(tree: Tree, old: Spec, new: Spec) -> Tree:
   """The parts of a tree that belong to operators which a new spec keeps.
 
   Nothing of what survives is changed.
