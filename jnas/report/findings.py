@@ -79,10 +79,10 @@ def broken(text: str) -> str:
 
 def _one_a_line(line: str) -> str:
   """Returns a line with its lists of pairs below each other."""
-  first, *parts = re.split(r"(?<=\]), (?=\[)", line)
+  first, *others = re.split(r"(?<=\]), (?=\[)", line)
   start, lines = first.find("["), [first]
   depth = first.count("[") - first.count("]")
-  for part in parts:
+  for part in others:
     lines.append(" " * (start + depth) + part)
     depth += part.count("[") - part.count("]")
   return ",\n".join(lines)
