@@ -105,8 +105,8 @@ def topology(
     size = problem.data.train_x.shape[1:3]
     left = stage.left
     values |= {
-      "lambda": dict(stage.hyper)["lambda"],
-      "pruned": dict(stage.scheduler)["pruned"],
+      **dict(stage.hyper),
+      "pruned": dict(stage.scheduler).get("pruned", 0),
       "operators": sum(
         len(kept) for _, cell in left.searched for kept in cell.kept
       ),
