@@ -4,7 +4,8 @@ Five nouns of the field, and where to find them:
 
 | noun              | module                                             |
 | ----------------- | -------------------------------------------------- |
-| search space      | `jnas.spaces`: what is searched over               |
+| search space      | `jnas.spaces`: what is searched over, of operators |
+|                   | that `jnas.ops` defines                            |
 | relaxation        | `jnas.relax`: logits to edge weights               |
 | hypergradient     | `jnas.hypergrad`: d validation loss / d arch       |
 | search algorithm  | `jnas.algorithms`: one paper a file                |
