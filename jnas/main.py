@@ -89,7 +89,9 @@ def _main(argv: Sequence[str], tasks: Sequence[str]) -> int:
 
 def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   # Imported late: a mistake in the command is told without loading Flax.
-  if config.task == "search":
+  if config.space.name == "rnn":
+    from jnas.runs import language as program
+  elif config.task == "search":
     from jnas.runs import search as program
   elif config.task == "compare":
     from jnas.runs import compare as program

@@ -26,7 +26,7 @@ def test_golden_sequence():
     updates, state = optimizer.update(jnp.ones(()), state, w, scale=lr)
     w = optax.apply_updates(w, updates)
     weights.append(float(w))
-    means.append(float(averaging.average(state)))
+    means.append(float(averaging.find(state).average))
   assert weights == [-1, -2, -4, -7, -11]
   np.testing.assert_allclose(means, [-1, -2, -3, -13 / 3, -6], rtol=1e-6)
 
@@ -40,7 +40,7 @@ def test_before_it_averages_it_is_sgd():
     updates, state = optimizer.update(gradient, state, w, scale=scale)
     np.testing.assert_allclose(updates["a"], -0.5 * scale * gradient["a"])
     w = optax.apply_updates(w, updates)
-    np.testing.assert_array_equal(averaging.average(state)["a"], w["a"])
+    np.testing.assert_array_equal(averaging.find(state).average["a"], w["a"])
   assert not state.active and state.count == 0
 
 
@@ -73,7 +73,20 @@ def test_within_a_chain_all_of_it_is_state():
   state = begun(optimizer, w)
   assert state[1].active and state[1].size == 1
   updates, state = optimizer.update(jnp.ones(3), state, w, scale=0.5)
-  np.testing.assert_allclose(averaging.average(state), w + updates)
+  np.testing.assert_allclose(averaging.find(state).average, w + updates)
   assert abs(float(optax.tree.norm(updates)) - 0.25) < 1e-6
   # A later loss, however good, does not end it.
   assert averaging.observe(state, 0.0, lr=2.0)[1].active
+
+
+def test_the_best_weights_are_kept():
+  optimizer = optax.chain(averaging.averaged_sgd(1.0, patience=5))
+  w = jnp.zeros(2)
+  state = optimizer.init(w)
+  for loss in (3.0, 1.0, 2.0):
+    updates, state = optimizer.update(jnp.ones(2), state, w)
+    w = optax.apply_updates(w, updates)
+    state = averaging.observe(state, loss, lr=1.0)
+  own = averaging.find(state)
+  assert own.lowest == 1 and own.snapshot.tolist() == [-2, -2]
+  assert w.tolist() == own.average.tolist() == [-3, -3]

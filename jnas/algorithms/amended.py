@@ -37,4 +37,5 @@ METHOD = Method(
   "Amended DARTS",
   lambda setting: amended(setting.spec, setting.estimate),
   searches_edges=True,
+  recurrent=True,
 )

@@ -33,6 +33,7 @@ METHOD = Method(
   "DARTS",
   lambda setting: darts(setting.spec, setting.estimate),
   searches_edges=True,
+  recurrent=True,
   published=(
     (
       "DARTS",

@@ -140,6 +140,7 @@ METHOD = Method(
   },
   _problems,
   samples_paths=True,
+  recurrent=True,
   published=(
     (
       "GDAS",

@@ -124,6 +124,7 @@ class Method(NamedTuple):
     transit: whether it knows engine and transit cells (`space.engines`).
     searches_edges: whether pairs of edges may be searched before operators
       (`space.edges`).
+    recurrent: whether it searches recurrent cells, too.
     any_topology: whether it is free in how many connections it derives.
     weights: what the report calls its architecture weights, if not softmax.
     sections: of the report on its metrics; `jnas.report.records` has the form.
@@ -144,6 +145,7 @@ class Method(NamedTuple):
   learns: bool = True
   transit: bool = False
   searches_edges: bool = False
+  recurrent: bool = False
   any_topology: bool = False
   weights: str = ""
   sections: tuple[Mapping[str, Any], ...] = ()

@@ -90,5 +90,6 @@ METHOD = Method(
     )
   },
   samples_paths=True,
+  recurrent=True,
   learns=False,
 )

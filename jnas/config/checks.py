@@ -154,7 +154,9 @@ def _cross_problems(
       "algo.form: finite_difference exists for algo.hypergrad unrolled and "
       f"amended, not for {hypergrad}; use exact"
     )
-  if flat["task"] == "search":
+  if flat["space.name"] == "rnn" or flat["data.name"] == "text":
+    problems += language_problems(flat, method)
+  elif flat["task"] == "search":
     problems += search_problems(flat, method)
   if flat["task"] == "random_pruning":
     trial, _ = lengths.get("gold.trial", (0, ""))
@@ -264,6 +266,48 @@ def _level_problems(flat: Fields, method: Any) -> list[str]:
       "algo.one_level: alpha is learnt by the gradient on the weights' batch, "
       "so with algo.hypergrad first_order and an algorithm that learns it, got "
       f"{rule} and {flat['algo.name']}"
+    )
+  return found
+
+
+# What a run on text reads, groups where the name ends in a dot.
+_LANGUAGE = (
+  *("task", "seed", "data.name", "data.path", "data.limit", "log."),
+  *("space.name", "space.nodes", "space.width", "algo.", "arch.", "language."),
+  *("train.length", "train.batch", "train.sync_batch_norm", "compare."),
+  *("train.steps_per_dispatch", "weights.lr", "weights.decay", "weights.clip"),
+  "retrain.genotype",
+)
+
+
+def language_problems(flat: Fields, method: Any) -> list[str]:
+  """All conflicts of a configuration of text, or of recurrent cells."""
+  if (flat["space.name"], flat["data.name"]) != ("rnn", "text"):
+    return [
+      "space.name: rnn goes with data.name text, and neither with anything "
+      f"else; got {flat['space.name']} and {flat['data.name']}"
+    ]
+  default = schema.flatten(schema.base())
+  found = [
+    f"{name}: is for images, and text has no use of it; leave it at {value!r}"
+    for name, value in default.items()
+    if flat[name] != value
+    and (
+      not name.startswith(_LANGUAGE)
+      or name in ("algo.one_level", "algo.diagnose")
+    )
+  ]
+  if flat["task"] == "search":
+    found += method.problems(flat)
+  if flat["task"] == "search" and not method.recurrent:
+    able = [name for name in schema.names() if schema.method(name).recurrent]
+    found.append(
+      f"algo.name: recurrent cells are searched by {', '.join(able)}, not by "
+      f"{flat['algo.name']}"
+    )
+  if flat["task"] not in ("search", "retrain"):
+    found.append(
+      f"task: text is for search and retrain, not for {flat['task']}"
     )
   return found
 

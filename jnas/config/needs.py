@@ -38,6 +38,8 @@ def problems(flat: Fields, method: Any) -> list[str]:
     flat: the configuration.
     method: of its algorithm.
   """
+  if flat["space.name"] == "rnn":
+    return _recurrent_problems(flat)
   count = operators(flat, method)
   if count > MOST_OPERATORS:
     return [
@@ -50,6 +52,26 @@ def problems(flat: Fields, method: Any) -> list[str]:
     return [
       f"space: one image needs at least {need / 2**30:,.0f} GiB on a device, "
       "more than any has; lower space.width, space.cells or data.crop_pad"
+    ]
+  return []
+
+
+def _recurrent_problems(flat: Fields) -> list[str]:
+  """The same of a recurrent cell, one node of which reads all before it."""
+  nodes, width = flat["space.nodes"], flat["space.width"]
+  edges = nodes * (nodes + 1) // 2
+  if flat["task"] == "search" and 5 * edges > MOST_OPERATORS:
+    return [
+      f"space: {edges:,} edges have {5 * edges:,} operators, more than the "
+      f"{MOST_OPERATORS:,} that are ever built; lower space.nodes"
+    ]
+  # Weights, gradient, average and best; hidden states of a window.
+  weights = 4 * 2 * width**2 * (2 + nodes * (flat["task"] == "search"))
+  need = 4 * (weights + width * flat["language.bptt"])
+  if need > _MOST_BYTES:
+    return [
+      f"space: the cell needs at least {need / 2**30:,.0f} GiB on a device, "
+      "more than any has; lower space.width, space.nodes or language.bptt"
     ]
   return []
 

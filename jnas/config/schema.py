@@ -84,6 +84,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
     "space": {
       "name": "s1",  # s1: the 8 of DARTS | s1_7: without none | s1_12: and 5
       # more | s2: skip, sep 3x3 | s3: and none | nas_bench_201: its cells
+      # rnn: recurrent cells on text; width and nodes are theirs, cells is not
       "operators": "",  # in place of those of the space's name: "skip_connect
       # sep_conv_3x3 mine:squeeze_excite", import paths of one's own among them
       "cells": 8,  # depth; of nas_bench_201, cells in each of 3 stages
@@ -113,6 +114,22 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "one_level": False,  # weights and alpha step together, on the same batch
       "warmup": "0 epochs",  # alpha rests so long (pdarts: in each stage)
       "diagnose": "0 epochs",  # period of cosine_implicit; 0 = never
+    },
+    "language": {  # space.name rnn; SGD at weights.lr, then averaged SGD
+      "level": "word",  # of tokens: word | character
+      "bptt": 35,  # tokens of a window
+      "deviation": 0.0,  # of its length; 0: half of it in one of 20
+      "words": 0.0,  # rates of dropout: of words, everywhere in a window,
+      "embedded": 0.2,  # of the embedded text,
+      "x": 0.75,  # of the cell's input,
+      "hidden": 0.25,  # of hidden states and of nodes,
+      "output": 0.75,  # of what the decoder reads
+      "activation": 0.0,  # weight of the mean square of what it reads (AR)
+      "temporal": 1e-3,  # and of the change of hidden states (TAR)
+      "patience": 5,  # evaluations without improvement before it averages
+      "eval_batch": 10,  # columns of the validation text
+      "test_batch": 1,  # and of the test
+      "sample": 400,  # tokens that are drawn of the trained model
     },
     "train": {
       "length": "50 epochs",  # of the whole run
@@ -189,7 +206,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 CHOICES = {
   "task": ("search", "retrain", "compare", "random_pruning"),
-  "space.name": tuple("s1 s1_7 s1_12 s2 s3 nas_bench_201".split()),
+  "space.name": tuple("s1 s1_7 s1_12 s2 s3 nas_bench_201 rnn".split()),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),
   "algo.hypergrad": tuple(
@@ -197,6 +214,7 @@ CHOICES = {
   ),
   "algo.form": ("exact", "finite_difference"),
   "arch.optimizer": ("adam", "sgd"),
+  "language.level": ("word", "character"),
   "train.dtype": ("float32", "bfloat16"),
 }
 
@@ -206,20 +224,23 @@ RANGES = (
     "greater than 0",
     "space.cells space.width space.nodes space.partial space.bottleneck "
     "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
-    "arch.lr log.keep",
+    "arch.lr log.keep language.bptt language.patience language.eval_batch "
+    "language.test_batch",
   ),
   (
     lambda v: v >= 0,
     "0 or greater",
     "data.limit data.crop_pad data.cutout algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
-    "weights.clip arch.decay arch.init",
+    "weights.clip arch.decay arch.init language.deviation "
+    "language.activation language.temporal language.sample",
   ),
   (
     lambda v: 0 <= v < 1,
     "at least 0 and less than 1",
     "train.drop_path train.label_smoothing weights.momentum arch.b1 arch.b2 "
-    "arch.momentum",
+    "arch.momentum language.words language.embedded language.x "
+    "language.hidden language.output",
   ),
   (lambda v: 0 < v <= 1, "greater than 0 and at most 1", "data.share"),
   # What each of them costs is plain work that nobody would wait for.
@@ -232,7 +253,8 @@ RANGES = (
   (
     lambda v: v <= 10**6,
     "at most 1,000,000",
-    "train.steps_per_dispatch log.keep",
+    "train.steps_per_dispatch log.keep language.bptt language.patience "
+    "language.eval_batch language.test_batch language.sample",
   ),
   (
     lambda v: v <= 10**9,

@@ -90,6 +90,8 @@ def _one_a_line(line: str) -> str:
 
 def _training(run: records.Run) -> list[parts.Part]:
   """Returns a command that trains the genotype, and what it does."""
+  if isinstance(run.genotype, genotype_lib.RecurrentGenotype):
+    return _training_on_text(run)
   if not isinstance(
     run.genotype, genotype_lib.Genotype | genotype_lib.StackGenotype
   ):
@@ -122,10 +124,47 @@ def _training(run: records.Run) -> list[parts.Part]:
     value = records.get(run.config, field)
     if value or field == "data.cutout":  # the recipe's own is not 0
       flags.append((field, str(value)))
+  return _command(f"configs/retrain.py{argument}", flags, note)
+
+
+def _training_on_text(run: records.Run) -> list[parts.Part]:
+  """Returns the same of a recurrent cell."""
+  path = str(records.get(run.config, "data.path") or "")
+  flags = [("retrain.genotype", str(run.path))]
+  if path:
+    flags += [("data.path", path)]
+    level = records.get(run.config, "language.level")
+    flags += [("language.level", str(level))]
+    note = (
+      "DARTS's recipe for Penn Treebank: 850 units, 8,000 epochs, weeks on a "
+      "GPU of its time. :wt2 is that for WikiText-2."
+    )
+    return _command("configs/rnn/retrain.py:ptb", flags, note)
+  note = "A small network, for a few minutes."
+  return _command("configs/rnn/retrain.py:quick", flags, note)
+
+
+def _command(
+  config: str, flags: Sequence[tuple[str, str]], note: str
+) -> list[parts.Part]:
   words = [f"--config.{name}={shlex.quote(value)}" for name, value in flags]
-  config = f"--config=configs/retrain.py{argument}"
-  command = " \\\n  ".join([f"python -m jnas.main {config}", *words])
+  command = " \\\n  ".join(
+    [f"python -m jnas.main --config={config}", *words]
+  )
   return [parts.Text(note, "To train it from scratch"), parts.Code(command)]
+
+
+def sample(run: records.Run) -> parts.Section | None:
+  """Returns text that a language model says, if the run has one."""
+  text = run.result.get("sample")
+  if not isinstance(text, str) or not text:
+    return None
+  return parts.Section(
+    "What it says",
+    [parts.Code(text)],
+    "Each token is drawn from what the trained model expects after those "
+    "before it.",
+  )
 
 
 def cells(run: records.Run, history: bool = False) -> list[parts.Part]:

@@ -27,6 +27,10 @@ COLUMNS = (  # number of a result, heading, format; what nobody has is left out
   ("params", "parameters", "{:,.0f}"),
   ("derived_params", "derived, M parameters", "{:,.3f}"),
   ("derived_flops", "M multiply-adds", "{:,.2f}"),
+  ("test_perplexity", "test perplexity", "{:.2f}"),
+  ("valid_perplexity", "validation perplexity", "{:.2f}"),
+  ("child_perplexity", "of the derived paths", "{:.2f}"),
+  ("test_bits_per_character", "test bits per character", "{:.3f}"),
 )
 _ACCURACIES = {  # of one result, in words
   "valid_accuracy": "validation accuracy",
@@ -161,6 +165,8 @@ def told(group: Group) -> str:
     for name, word in zip(_ACCURACIES, ("", "true ", "retrained "), strict=True)
     if records.is_number(group.chosen.get(name))
   ]
+  if records.is_number(value := group.chosen.get("valid_perplexity")):
+    words.append(parts.number(value))
   return f"seed {group.chosen['seed']}: {', '.join(words)}"
 
 

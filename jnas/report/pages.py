@@ -39,6 +39,7 @@ RETRAINING = (
   findings.genotype,
   findings.drawings,
   sections.learning,
+  findings.sample,
   retraining.mistakes,
   sections.titled,
   sections.training,

@@ -31,7 +31,8 @@ _SPLITS = (
 _KNOWN = (
   *("skip_share", "none_weight", "true_accuracy", "entropy"),
   *("step_seconds", "epoch_seconds", "eval_seconds", "compile_seconds"),
-  *("compile_share", "images_per_second", "kind", "step", "epoch"),
+  *("compile_share", "images_per_second", "tokens_per_second"),
+  *("kind", "step", "epoch"),
 )
 _TRAINING = {
   "title": "Schedules and gradients",
@@ -293,8 +294,10 @@ def timing(run: records.Run) -> parts.Section:
     middle = f"{parts.duration(statistics.median(steps))}, median"
     spread = f"{parts.duration(low)} to {parts.duration(high)}"
     rows.append(("A step", f"{middle}; 80% of them {spread}"))
-  if rates := [v for _, v in measures.points(run, "images_per_second")]:
-    rows.append(("Images a second", f"{statistics.median(rates):,.0f}, median"))
+  for unit in ("images", "tokens"):
+    if rates := [v for _, v in measures.points(run, f"{unit}_per_second")]:
+      middle = f"{statistics.median(rates):,.0f}, median"
+      rows.append((f"{unit.capitalize()} a second", middle))
   wall = measures.wall_seconds(run)
   evals = [v for _, v in measures.points(run, "eval_seconds")]
   if wall and evals:

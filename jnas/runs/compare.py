@@ -29,7 +29,7 @@ import jax
 import ml_collections
 
 from jnas.report import groups, records
-from jnas.runs import build, derived, report, search
+from jnas.runs import build, derived, language, report, search
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.entries import Entry, entries, imposed
 from jnas.runtime.writer import Writer
@@ -38,7 +38,8 @@ from jnas.runtime.writer import Writer
 # beside it (`derived.numbers`).
 Results = Mapping[str, Mapping[str, Any]]
 
-_CHOOSE_BY = "valid_accuracy"
+# The larger is better, or the smaller.
+_CHOOSE_BY = {"valid_accuracy": 1, "valid_perplexity": -1}
 
 
 def run(
@@ -101,7 +102,9 @@ def run(
       name, folder = entry.folder, workdir / entry.folder
       try:
         if name not in ended:
-          ended[name] = search.run(entry.config, folder)
+          recurrent = entry.config.space.name == "rnn"
+          program = language if recurrent else search
+          ended[name] = program.run(entry.config, folder)
           results[name] = _whole(entry, workdir, ended, trained)
       except ValueError as error:
         failed[name] = str(error)
@@ -217,22 +220,27 @@ def numbers(
 
 
 def choose(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-  """Returns seed, folder and genotype of the best run by valid_accuracy.
+  """Returns seed, folder and genotype of the best run on validation data.
 
   So GDAS and DARTS choose among four searches. Of equals it is the first; None
-  if no run has a valid_accuracy.
+  if no run has a number to choose by.
   """
-  known = [
-    one for one in runs if records.is_number(one["result"].get(_CHOOSE_BY))
-  ]
-  if not known:
+  signs = {
+    name: sign
+    for name, sign in _CHOOSE_BY.items()
+    for one in runs
+    if records.is_number(one["result"].get(name))
+  }
+  if not signs:
     return None
-  best = max(known, key=lambda one: one["result"][_CHOOSE_BY])
+  ((by, sign),) = signs.items()
+  known = [one for one in runs if records.is_number(one["result"].get(by))]
+  best = max(known, key=lambda one: sign * one["result"][by])
   place = {name: best[name] for name in ("seed", "folder")}
   return place | {
     name: best["result"][name]
     for name in (
-      *(_CHOOSE_BY, "true_accuracy", "retrained_accuracy", "genotype"),
+      *(by, "true_accuracy", "retrained_accuracy", "genotype"),
     )
     if name in best["result"]
   }
@@ -307,7 +315,7 @@ def _check_data(pending: Sequence[Entry]) -> None:
   problems = []
   for config in seen.values():
     try:
-      build.load(config)
+      (language if config.space.name == "rnn" else build).load(config)
     except (ValueError, FileNotFoundError) as error:
       problems.append(str(error))
   if problems:

@@ -48,11 +48,13 @@ class Entry(NamedTuple):
 def run_name(spec: str) -> str:
   """Returns what a run of a config file is called.
 
-  >>> run_name("configs/darts.py:quick"), run_name("configs/darts.py")
-  ('darts_quick', 'darts')
+  >>> run_name("configs/darts.py:quick"), run_name("configs/rnn/darts.py")
+  ('darts_quick', 'rnn_darts')
   """
   stem, _, argument = spec.partition(".py:")
-  name = pathlib.Path(stem.removesuffix(".py")).name
+  *folders, name = pathlib.Path(stem.removesuffix(".py")).parts
+  if "configs" in folders:
+    name = "_".join([*folders[folders.index("configs") + 1 :], name])
   argument = re.sub(r"[^\w.-]+", "_", argument)
   return f"{name}_{argument}" if argument else name
 
@@ -208,6 +210,13 @@ def _network(
   other cannot be repeated, so there the depth is always that of the search.
   """
   if search.task != "search" or (recipe is None and not _retrains(config)):
+    return None
+  if search.space.name == "rnn":
+    problems.append(
+      f"{spec}: compare.retrain and compare.recipe are for images; train "
+      "recurrent cells by configs/rnn/retrain.py, one seed a run, and compare "
+      "these by jnas report"
+    )
     return None
   if search.space.name == "nas_bench_201":
     problems.append(

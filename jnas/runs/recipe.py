@@ -18,6 +18,7 @@ from jnas.ops.backend import Backend
 from jnas.runs.build import Clock
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
+from jnas.spaces.rnn import RecurrentSpec
 from jnas.spaces.spec import Spec
 
 
@@ -130,6 +131,23 @@ def algorithm(
   return found._replace(one_level=one_level(config))
 
 
+def recurrent(
+  config: ml_collections.ConfigDict,
+  spec: RecurrentSpec,
+  clock: Clock,
+  backend: Backend,
+) -> base.Algorithm:
+  """The algorithm of a config for a recurrent cell.
+
+  Args:
+    config: of task "search" and of space.name "rnn".
+    spec: the search network.
+    clock: of the run.
+    backend: of the devices that it is built for.
+  """
+  return method(config).build(_setting(config, spec, clock, (1, 1), backend))
+
+
 def options(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, Any]:
   """The options of a config's method by their own names, durations in steps."""
   flat = config_lib.flatten(config)
@@ -143,7 +161,7 @@ def options(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, Any]:
 
 def _setting(
   config: ml_collections.ConfigDict,
-  spec: Spec,
+  spec: Spec | RecurrentSpec,
   clock: Clock,
   size: tuple[int, int],
   backend: Backend,
@@ -167,7 +185,7 @@ def estimator(
   config: ml_collections.ConfigDict,
   name: str,
   form: str,
-  spec: Spec,
+  spec: Spec | RecurrentSpec,
   backend: Backend,
 ) -> Callable[..., Hypergradient]:
   """A hypergradient with the numbers of a config.
@@ -194,9 +212,11 @@ def estimator(
   )
 
 
-def unrolled(spec: Spec, backend: Backend) -> bool:
+def unrolled(spec: Spec | RecurrentSpec, backend: Backend) -> bool:
   """Whether loops around this network's gradients are written out.
 
   XLA on CPU computes the convolutions of some networks slowly in a loop.
   """
+  if not isinstance(spec, Spec):
+    return False  # it has none
   return backend.slow_loops and cnn.has_blocks(spec)

@@ -13,6 +13,14 @@ METRICS: Mapping[str, str] = {
   "child_accuracy": "valid_accuracy through the derived paths alone",
   "test_loss": "loss on the test split",
   "test_accuracy": "accuracy on the test split",
+  "train_cross_entropy": "training loss without what regularises it",
+  "train_perplexity": "exp of it; of the mean over an epoch",
+  "valid_perplexity": "exp of the loss a token on the validation text",
+  "valid_bits_per_character": "the same in bits, a character",
+  "child_perplexity": "valid_perplexity through the derived paths alone",
+  "test_perplexity": "exp of the loss a token on the test text",
+  "test_bits_per_character": "the same in bits, a character",
+  "averaging": "whether the weights are averaged yet, 0 or 1",
   "gradient_norm": "norm of the gradient of the weights, before clipping",
   "lr": "learning rate of the weights",
   "drop_path_rate": "probability that a path of a cell is dropped",
@@ -38,6 +46,7 @@ METRICS: Mapping[str, str] = {
   "connections": "operators in the derived cells",
   "frozen": "share of steps in which transit cells were compiled as they are",
   "images_per_second": "training images processed in a second",
+  "tokens_per_second": "training tokens processed in a second, on average",
 }
 
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 
 from jnas.genotype import RECURRENT_OPERATIONS, RecurrentGenotype
 from jnas.spaces.norm import EPSILON, MOMENTUM
-from jnas.spaces.spec import Cell
+from jnas.spaces.spec import Cell, Layer
 
 Array = jax.Array
 NAME = "recurrent"  # of the cell, in edge weights and genotypes
@@ -63,6 +63,11 @@ class RecurrentSpec:
   def cells(self) -> tuple[tuple[str, Cell], ...]:
     """The one cell, by name, as in `spec.Spec`."""
     return ((NAME, self.cell),)
+
+  @property
+  def layers(self) -> tuple[Layer, ...]:
+    """The one cell, as in `spec.Spec`."""
+    return (Layer(NAME, reduction=False),)
 
   @property
   def searched(self) -> tuple[tuple[str, Cell], ...]:

@@ -31,6 +31,8 @@ class Averaging(NamedTuple):
     average: like the weights; before, the weights themselves.
     best: the lowest validation loss but for the recent ones.
     recent: [patience], the validation losses since, the newest last.
+    lowest: the lowest of all.
+    snapshot: like the weights, what `average` was then.
   """
 
   active: Array
@@ -39,6 +41,8 @@ class Averaging(NamedTuple):
   average: Tree
   best: Array
   recent: Array
+  lowest: Array
+  snapshot: Tree
 
 
 def averaged_sgd(
@@ -59,9 +63,11 @@ def averaged_sgd(
       active=jnp.zeros((), bool),
       count=jnp.zeros((), jnp.int32),
       size=jnp.float32(lr),
-      average=jax.tree.map(jnp.array, w),  # a copy: both are donated
+      average=jax.tree.map(jnp.array, w),  # copies: all are donated
       best=jnp.float32(jnp.inf),
       recent=jnp.full(patience, jnp.inf, jnp.float32),
+      lowest=jnp.float32(jnp.inf),
+      snapshot=jax.tree.map(jnp.array, w),
     )
 
   def update(gradient: Tree, state: Averaging, w: Tree, *, scale=1.0, **_):
@@ -87,28 +93,34 @@ def observe(state: Tree, loss: float | Array, lr: float) -> Tree:
 
   Args:
     state: of an optimizer with `averaged_sgd` in it.
-    loss: of validation.
+    loss: of validation, with `average`.
     lr: that of `averaged_sgd`.
   """
 
-  def seen(part: Averaging) -> Averaging:
-    worse = ~part.active & (loss > part.best)
-    return part._replace(
-      active=part.active | worse,
-      size=jnp.where(worse, lr, part.size),
-      best=jnp.minimum(part.best, part.recent[0]),
-      recent=jnp.append(part.recent[1:], jnp.float32(loss)),
+  def seen(own: Averaging) -> Averaging:
+    worse = ~own.active & (loss > own.best)
+    return own._replace(
+      active=own.active | worse,
+      size=jnp.where(worse, lr, own.size),
+      best=jnp.minimum(own.best, own.recent[0]),
+      recent=jnp.append(own.recent[1:], jnp.float32(loss)),
+      lowest=jnp.minimum(own.lowest, loss),
+      snapshot=jax.tree.map(
+        lambda old, new: jnp.where(loss < own.lowest, new, old),
+        own.snapshot,
+        own.average,
+      ),
     )
 
   return _in(seen, state)
 
 
-def average(state: Tree) -> Tree:
-  """The weights to evaluate and to keep: their mean, once there is one."""
+def find(state: Tree) -> Averaging:
+  """The state of `averaged_sgd` within that of an optimizer."""
   found = []
-  _in(lambda part: found.append(part.average) or part, state)
-  (weights,) = found
-  return weights
+  _in(lambda own: found.append(own) or own, state)
+  (own,) = found
+  return own
 
 
 def _in(change: Callable[[Averaging], Averaging], state: Tree) -> Tree:

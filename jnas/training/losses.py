@@ -35,11 +35,14 @@ class Outcome(NamedTuple):
     stats: new batch statistics.
     scores: scalars by name.
     carry: for the next batch.
+    scale: of the optimizer's step, for batches that are smaller than others;
+      None where all are alike.
   """
 
   stats: Any
   scores: Mapping[str, Array]
   carry: Any = ()
+  scale: Array | None = None
 
 
 # (params, batch statistics, edge weights or None, batch, rates by name of

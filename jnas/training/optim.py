@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jnas.training import averaging
+
 Array = jax.Array
 Schedule = Callable[[Array | int], Array]
 
@@ -68,6 +70,24 @@ def sgd(
     _decay(decay),
     optax.trace(momentum, nesterov=nesterov),
     optax.scale_by_learning_rate(schedule),
+  )
+
+
+def averaged_sgd(
+  lr: float, *, decay: float, clip: float, patience: int
+) -> optax.GradientTransformationExtraArgs:
+  """SGD without momentum that turns into averaged SGD (`averaging`).
+
+  Args:
+    lr: constant learning rate.
+    decay: of every parameter, as an L2 term in the gradient.
+    clip: largest global norm of the gradient, before the decay; 0 for none.
+    patience: evaluations without improvement before it averages.
+  """
+  return optax.chain(
+    _clip(clip) if clip else optax.identity(),
+    _decay(decay),
+    averaging.averaged_sgd(lr, patience),
   )
 
 

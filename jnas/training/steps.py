@@ -92,7 +92,10 @@ def _stepped(
   outcome: Outcome,
 ) -> State:
   """The state after a step of the weights along this gradient."""
-  updates, opt = optimizer.update(gradient, state.weights_opt, state.weights)
+  scale = {} if outcome.scale is None else {"scale": outcome.scale}
+  updates, opt = optimizer.update(
+    gradient, state.weights_opt, state.weights, **scale
+  )
   return state._replace(
     step=state.step + 1,
     weights=optax.apply_updates(state.weights, updates),

@@ -26,6 +26,7 @@ class Task(NamedTuple):
     scores: names of what the objective measures beside the loss.
     told: means over steps or batches -> what is written of them, for instance
       the perplexity, exp(loss), which is no mean itself.
+    unit: of what is counted for the speed of a training.
   """
 
   objective: Objective
@@ -34,6 +35,7 @@ class Task(NamedTuple):
   larger_is_better: bool = True
   scores: tuple[str, ...] = ("accuracy",)
   told: Callable[[Mapping[str, float]], dict[str, float]] = as_they_are
+  unit: str = "images"
 
   def score(self, values: Mapping[str, float]) -> float:
     """The headline of an evaluation, larger where it is better."""

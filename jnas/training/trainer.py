@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     title: for people.
     per_epoch: steps of an epoch.
     total: steps of the whole run.
-    batch: examples of a step, over all devices.
+    batch: images, or tokens, of a step, over all devices.
     task: what is trained.
     feed: brings its batches.
     init: () -> State at step 0.
@@ -294,13 +294,13 @@ class Trainer:
         if at % self._every == 0 or at == self.plan.end:
           seconds = elapsed / steps_done
           values |= self.plan.rates(at - 1)
+          speed = f"{self.plan.task.unit}_per_second"
           values |= {
-            "step_seconds": seconds,
-            "images_per_second": self.plan.batch / seconds,
+            "step_seconds": seconds, speed: self.plan.batch / seconds
           }
           self.hooks.write("step", at, at / self.plan.per_epoch, values)
           self._shown |= {
-            name: values[name] for name in ("train_loss", "images_per_second")
+            name: values[name] for name in ("train_loss", speed)
           }
           # At an evaluation its numbers are waited for.
           if not loop.due(self._evaluation, at, self.plan.end):
