@@ -39,6 +39,7 @@ Config = str | ml_collections.ConfigDict
 Data = str | sources.ImageData | Sequence[np.ndarray]
 Path = str | os.PathLike[str]
 
+_AT_HAND = "arrays"  # data.name of what no file holds
 _SHARED = ("data", "space", "train", "log")  # groups that all papers have
 
 
@@ -113,13 +114,15 @@ def train(
   if isinstance(genotype, Search):
     if data is None:
       own = genotype.config.data
+      if own.name == _AT_HAND:
+        raise ValueError("data: the search had arrays; give some to train on")
       fields = {"data_name": own.name, "data_path": own.path} | fields
     genotype = genotype.genotype
   if isinstance(genotype, str | os.PathLike):
     genotype = genotype_lib.load(genotype)
   retrain.image_cell(genotype)
   fields |= {"retrain_genotype": genotype_lib.format_text(genotype)}
-  config = _config(config, "retrain", data, fields)
+  config = _derived(_config(config, "retrain", data, fields))
   images = _images(config, data) or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
   splits = build.on_devices(
@@ -170,12 +173,12 @@ def load(folder: Path) -> Network:
       f"expected the folder of a run of task retrain, with its config.json and "
       f"data.json, got {folder} of {task}{hint}"
     )
-  config = _recorded(record)
+  config = _derived(_recorded(record))
   genotype = genotype_lib.load(config.retrain.genotype)
-  with checkpoint.Checkpoints(folder / "checkpoints") as saved:
-    latest = saved.latest()
+  with checkpoint.Checkpoints(folder / "checkpoints", read_only=True) as saved:
+    latest = saved.latest() if saved.directory.is_dir() else None
     if latest is None:
-      raise ValueError(f"there is no whole checkpoint in {folder} yet")
+      raise ValueError(f"there is no whole checkpoint in {folder}")
     step, meta = latest
     state = saved.read(step)
   return _network(
@@ -258,7 +261,7 @@ def _config(
   if isinstance(data, str):
     fields = {"data_name": data, **fields}
   elif data is not None:
-    fields = {"data_name": "arrays", "data_path": "", **fields}
+    fields = {"data_name": _AT_HAND, "data_path": "", **fields}
   for name, value in fields.items():
     like = [k for k in known if k.replace(".", "_") == name]
     like = like or [k for k in known if k.rpartition(".")[2] == name]
@@ -295,6 +298,16 @@ def _recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
     }
   )
   return config.lock()
+
+
+def _derived(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The config, or ValueError if it is of a search's network as it is."""
+  if config.retrain.relaxed:
+    raise ValueError(
+      "retrain.relaxed: expected the network of a genotype; a relaxed one is "
+      "trained on the command line, and its report has what there is of it"
+    )
+  return config
 
 
 def _images(

@@ -1,5 +1,6 @@
 """The door for Python: what it gives, and that it keeps to itself."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,6 +126,15 @@ def test_a_workdir_is_a_run_that_goes_on_and_can_be_loaded(arrays, tmp_path):
     jnas.train(PLAIN, changed, workdir=tmp_path / "run", **SMALL)
   with pytest.raises(ValueError, match="expected the folder of a run of task"):
     jnas.load(tmp_path)
+  # What is being saved is left alone, and nothing is made.
+  saving = tmp_path / "run" / "checkpoints" / "9.orbax-checkpoint-tmp-1"
+  saving.mkdir()
+  jnas.load(tmp_path / "run")
+  assert saving.exists()
+  shutil.rmtree(tmp_path / "run" / "checkpoints")
+  with pytest.raises(ValueError, match="there is no whole checkpoint in"):
+    jnas.load(tmp_path / "run")
+  assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_search_gives_the_cell_and_how_it_came_about(arrays, capfd):
@@ -140,6 +150,8 @@ def test_a_search_gives_the_cell_and_how_it_came_about(arrays, capfd):
   assert {w.shape for w in found.arch.values()} == {(2, 3)}
   assert found.folder is None and "valid_accuracy" in repr(found)
   assert found.figure in found._repr_html_()
+  with pytest.raises(ValueError, match="the search had arrays; give some"):
+    jnas.train(found)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +162,7 @@ def test_a_search_gives_the_cell_and_how_it_came_about(arrays, capfd):
     ({"width": "4"}, "space.width: expected a value like 8, got '4'"),
     ({"config": "darts:quick"}, "expected a config of task retrain"),
     ({"data": "nothing"}, "expected one of the data sets"),
+    ({"relaxed": True}, "retrain.relaxed: expected the network of a genotype"),
     ({"data": (1, 2, 3)}, r"expected arrays \(x, y\)"),
     ({"data": (np.zeros((4, 8, 8, 1)), np.zeros(4, int))}, "uint8"),
   ],

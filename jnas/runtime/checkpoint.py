@@ -122,12 +122,19 @@ class Checkpoints:
   Args:
     directory: where; made if it is not there.
     keep: how many to keep, at least 1.
+    read_only: whether nothing is made or tidied up there, for who looks at a
+      run that may be under way.
 
   Raises:
     ValueError: `keep` is less than 1, or the directory is a file.
   """
 
-  def __init__(self, directory: str | os.PathLike, keep: int = 2):
+  def __init__(
+    self,
+    directory: str | os.PathLike,
+    keep: int = 2,
+    read_only: bool = False,
+  ):
     if keep < 1:
       raise ValueError(f"keep: expected at least 1 checkpoint, got {keep}")
     _hush()
@@ -146,7 +153,9 @@ class Checkpoints:
       self.directory,
       item_names=("state", "meta"),
       options=ocp.CheckpointManagerOptions(
-        create=True, cleanup_tmp_directories=True
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
       ),
     )
 
