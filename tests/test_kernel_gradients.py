@@ -1,5 +1,6 @@
 """Kernels' gradients that a round of a loop leaves out, on a small network."""
 
+import dataclasses
 import functools
 
 from derivatives import normal
@@ -8,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jnas import config as config_lib
 from jnas import hypergrad
+from jnas.ops import backend
 from jnas.ops.cpu import affine, kernel_gradients
 from jnas.ops.cpu.depthwise import depthwise
 from jnas.ops.cpu.pointwise import pointwise
+from jnas.runs import recipe
 
 
 def loss(w, alpha):
@@ -62,6 +66,24 @@ def test_the_amended_term_is_that_of_whole_products(point):
   assert max(abs(leaf).max() for leaf in jax.tree.leaves(found.second)) > 1e-6
   for products in (looped, hypergrad.looped_products):
     close(of(products), found)
+
+
+def test_a_search_leaves_them_out_where_loops_are_not_unrolled(point):
+  config = config_lib.load("configs/amended_darts.py:quick")
+  spec, seen = recipe.spec(config, 10), []
+
+  def only_where(flag):
+    seen.append(flag)
+    return kernel_gradients.only_where(flag)
+
+  own = dataclasses.replace(
+    backend.CPU, kernel_gradients_only_where=only_where
+  )
+  estimate = recipe.estimator(config, "amended", "exact", spec, own)
+  jax.eval_shape(
+    lambda w, alpha: estimate(loss, loss, w, alpha, None, lambda x: x), *point
+  )
+  assert len(seen) == 1
 
 
 def test_outside_all_gradients_are_computed():

@@ -93,3 +93,21 @@ def test_an_operator_without_a_row(name, message):
   config = config_lib.load("configs/darts.py:quick", overrides)
   with pytest.raises(ValueError, match=f"space.operators: .*{message}"):
     recipe.spec(config, 10)
+
+
+@pytest.mark.parametrize(
+  "names, message",
+  [
+    (("scale1", "scale1"), "other names .* got 'scale1'"),
+    (("a", "b"), r"same parameters .* got \{'a': \(3,\)\} and \{'b'"),
+  ],
+)
+def test_a_row_that_does_not_hold_together(names, message):
+  def parameters(channels, stride):
+    return {names[stride - 1]: table.Parameter((channels,), None)}
+
+  row = table.Operator(None, parameters, None)
+  table.register("odd", row)
+  for stride in (1, 2):
+    with pytest.raises(ValueError, match=f"operator 'odd': .*{message}"):
+      table.arrays("odd", 3, stride, affine=True, pool_norm=True)

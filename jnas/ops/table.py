@@ -236,6 +236,7 @@ OPERATORS: dict[str, Operator] = {
 
 
 _own: dict[str, Operator] = {}
+_OF_NORMS = r"(mean|var|scale|bias)\d+"
 
 
 def get(name: str) -> Operator:
@@ -318,12 +319,15 @@ def arrays(
   Returns:
     The parameters by name, the scales and biases of normalisations among them,
     and the means and variances by name. `scale1` is that of the first.
+
+  Raises:
+    ValueError: there is no such operator, or its row does not hold together.
   """
   row, c = get(name), (channels,)
   zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
   learnt = {
     own: parameter
-    for own, parameter in row.parameters(channels, stride).items()
+    for own, parameter in _parameters(name, channels, stride).items()
     if not (affine and parameter.search_only)
   }
   stats = {}
@@ -335,3 +339,24 @@ def arrays(
     stats[f"mean{i}"] = Parameter(c, zeros)
     stats[f"var{i}"] = Parameter(c, ones)
   return learnt, stats
+
+
+def _parameters(name: str, channels: int, stride: int) -> dict[str, Parameter]:
+  """What a row says that its operator learns, checked."""
+  row = get(name)
+  found = dict(row.parameters(channels, stride))
+  taken = [own for own in found if re.fullmatch(_OF_NORMS, own)]
+  if taken:
+    raise ValueError(
+      f"operator {name!r}: expected other names of parameters than those of "
+      f"normalisations, got {taken[0]!r}; choose another"
+    )
+  others = row.parameters(channels, 3 - stride)
+  shapes = [{n: p.shape for n, p in each.items()} for each in (found, others)]
+  if all(shapes) and shapes[0] != shapes[1]:
+    raise ValueError(
+      f"operator {name!r}: expected the same parameters at strides of 1 and 2, "
+      f"or none at one of them, got {shapes[stride - 1]} and "
+      f"{shapes[2 - stride]}"
+    )
+  return found
