@@ -23,6 +23,7 @@ import numpy as np
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
+from jnas.algorithms import registry
 from jnas.data import sources
 from jnas.genotype import AnyGenotype
 from jnas.results import Counts, Drawing, Network, Row, Search, drawing
@@ -63,7 +64,8 @@ def search(
     progress: whether to show a bar where there is a place for one.
     devices: all, if None.
     **fields: of the configuration, by the last part of their names where that
-      is enough, such as `batch`, and else as `arch_lr` for arch.lr.
+      is enough, such as `batch`, and else as `arch_lr` for arch.lr. `algorithm`
+      is one by its name, or itself: a function or a `Method`.
 
   Raises:
     ValueError: as on the command line.
@@ -242,6 +244,11 @@ def _config(
   config: Config, task: str, data: Data | None, fields: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
   """A configuration with fields on top, checked."""
+  if "algorithm" in fields:
+    own = fields["algorithm"]
+    name = own if isinstance(own, str) else registry.register(own)
+    rest = {key: fields[key] for key in fields if key != "algorithm"}
+    fields = {"algo_name": name, **rest}
   if isinstance(config, str):
     name, _, argument = config.partition(":")
     if not name.endswith(".py") and ".py:" not in config:
@@ -257,6 +264,9 @@ def _config(
       ],
     )
   config = ml_collections.ConfigDict(config.to_dict())
+  if "algo_name" in fields:
+    config.algo.name = fields["algo_name"]
+    config_lib.adopt(config)
   known = config_lib.flatten(config)
   if isinstance(data, str):
     fields = {"data_name": data, **fields}

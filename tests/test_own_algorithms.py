@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from examples.fair_darts import fair_darts
+from jnas import api
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base, registry
@@ -129,6 +130,18 @@ def test_an_object_is_known_by_its_name():
   assert titles.titles(name)["algorithm"] == "Mine"
   # It adds nothing to the configurations of other algorithms.
   assert "mine" not in config_lib.base()
+
+
+def test_an_object_is_passed_from_python():
+  for config in ("darts:quick", config_lib.load(QUICK)):
+    more = {"algorithm": fair_darts, "w01": 5.0}
+    found = api._config(config, "search", None, more)
+    assert found.algo.w01 == 5.0
+    assert registry.find(found.algo.name).title == "fair_darts"
+  named = api._config("darts:quick", "search", None, {"algorithm": "gdas"})
+  assert named.algo.name == "gdas"
+  with pytest.raises(ValueError, match="expected a .*Method, or a function"):
+    api._config("darts:quick", "search", None, {"algorithm": 3})
 
 
 def test_the_example_is_short():

@@ -6,12 +6,13 @@ arguments.
 
 from jnas.config.checks import problems, validate
 from jnas.config.durations import duration
-from jnas.config.files import CONFIGS, load
+from jnas.config.files import CONFIGS, adopt, load
 from jnas.config.schema import CHOICES, base, declare, flatten, names
 
 __all__ = [
   "CHOICES",
   "CONFIGS",
+  "adopt",
   "base",
   "declare",
   "duration",

@@ -48,13 +48,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   first = [text for text in overrides if text.startswith(named)]
   rest = [text for text in overrides if not text.startswith(named)]
   problems = [_override(config, text) for text in first]
-  problems += _adopt(config)
+  problems += adopt(config)
   problems += [_override(config, text) for text in rest]
   complain([p for p in problems if p] + checks.problems(config))
   return config
 
 
-def _adopt(config: ml_collections.ConfigDict) -> list[str]:
+def adopt(config: ml_collections.ConfigDict) -> list[str]:
   """Adds the fields of the config's algorithm; returns what is wrong with it.
 
   What is wrong with the name itself is told by the checks.
