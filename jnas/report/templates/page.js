@@ -335,7 +335,7 @@ class Chart {
       label.append(input);
       bar.append(label);
     }
-    button(bar, "reset", "whole range; or a double click", () => {
+    button(bar, "reset", "the whole range again; drag over the curves to zoom", () => {
       this.range = null;
       this.render();
     });
