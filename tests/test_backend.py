@@ -45,7 +45,7 @@ def rows():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("op", rows())
+@pytest.mark.parametrize("op", tuple(rows()))
 def test_operators_are_their_definitions_to_second_derivatives(op, stride):
   learnt, stats = table.arrays(op, 4, stride, affine=True, pool_norm=True)
   shapes = {n: (1, *own.shape) for n, own in learnt.items()}

@@ -93,7 +93,11 @@ class Variants(chex.TestCase):
   """Relaxations are the same compiled, traced and on a device."""
 
   @chex.variants(with_jit=True, without_jit=True, with_device=True)
-  @parameterized.parameters(relax.softmax, relax.sigmoid, relax.gumbel_hard)
+  @parameterized.named_parameters(
+    # By name: what a test is called may not depend on the process.
+    *((form.__name__, form)
+      for form in (relax.softmax, relax.sigmoid, relax.gumbel_hard))
+  )
   def test_relaxation(self, relaxation):
     logits = jnp.array([[0.5, -1.0, 2.0], [0.1, 0.2, -0.3]])
     mask = jnp.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
