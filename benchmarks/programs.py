@@ -44,7 +44,7 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
 
   jax.config.update("jax_enable_compilation_cache", False)
   spec = spec_lib.supernet(
-    spec_lib.operators_of(variant["space"]),
+    spec_lib.SETS[variant["space"]],
     cells=variant["cells"],
     width=variant["width"],
     classes=10,
@@ -184,7 +184,7 @@ def build_torch(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   torch.backends.cuda.matmul.allow_tf32 = True
   torch.backends.cudnn.allow_tf32 = True
   model = torch_darts.build(
-    spec_lib.operators_of(variant["space"]),
+    spec_lib.SETS[variant["space"]],
     cells=variant["cells"],
     width=variant["width"],
     classes=10,

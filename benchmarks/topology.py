@@ -100,7 +100,7 @@ def pruning(args: argparse.Namespace) -> dict[str, Variant]:
 def searched(args: argparse.Namespace, ops: str, **options: Any) -> Any:
   """EnTranNAS's rows for one space: the general and the frozen program."""
   spec = spec_lib.supernet(
-    spec_lib.operators_of(ops),
+    spec_lib.SETS[ops],
     cells=args.cells,
     width=args.width,
     classes=10,

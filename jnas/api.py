@@ -11,7 +11,6 @@ before it was stopped, and the folder is that of a run of the command line.
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
-import functools
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -25,14 +24,16 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import registry
 from jnas.data import sources
-from jnas.genotype import AnyGenotype
+from jnas.genotype import AnyGenotype, SpaceGenotype
 from jnas.results import Counts, Drawing, Network, Row, Search, drawing
-from jnas.runs import build, resume, retrain, session
+from jnas.runs import build, recipe, resume, retrain, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import search as search_lib
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import checkpoint, notebook, parallel
-from jnas.spaces import cnn, cost, discrete
+from jnas.spaces import cnn
+from jnas.spaces import registry as spaces
+from jnas.spaces import space as space_lib
 from jnas.training.state import State
 from jnas.training.trainer import Hooks, Plan, Trainer
 
@@ -119,6 +120,9 @@ def train(
       if own.name == _AT_HAND:
         raise ValueError("data: the search had arrays; give some to train on")
       fields = {"data_name": own.name, "data_path": own.path} | fields
+    if isinstance(genotype.genotype, SpaceGenotype):  # it is as deep as that
+      space = genotype.config.space
+      fields = {"space_name": space.name, "space_cells": space.cells} | fields
     genotype = genotype.genotype
   if isinstance(genotype, str | os.PathLike):
     genotype = genotype_lib.load(genotype)
@@ -130,7 +134,7 @@ def train(
   splits = build.on_devices(
     mesh, (images.train_x, images.train_y), (images.test_x, images.test_y)
   )
-  spec = retrain.network_spec(config, genotype, len(images.classes))
+  spec = recipe.derived(config, genotype, len(images.classes))
   plan = retrain.build_plan(config, images, mesh, spec, splits)
   about = retrain.about(images)
   files = {
@@ -219,14 +223,11 @@ def count(
     shape: (H, W, channels) of the images.
   """
   found = retrain.image_cell(_genotype(genotype))
-  spec = discrete.derived(found, cells=cells, width=width, classes=classes)
-  shapes = jax.eval_shape(
-    functools.partial(cnn.Network(spec).init, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, *shape), np.float32),
+  space = spaces.of(found)
+  spec = space_lib.derived_spec(
+    space, found, space_lib.Size(cells, width, classes)
   )
-  macs = cost.network_flops(spec, shape[:2], shape[2])
-  return Counts(cnn.count(shapes["params"]), macs)
+  return Counts(*spaces.counts(spec, shape))
 
 
 def _genotype(source: AnyGenotype | Search | Network | Path) -> AnyGenotype:
@@ -420,12 +421,14 @@ def _network(
   folder: pathlib.Path | None,
 ) -> Network:
   classes = tuple(about["classes"])
-  spec = retrain.network_spec(config, genotype, len(classes))
+  spec = recipe.derived(config, genotype, len(classes))
+  # On one device, whatever it was trained on.
   one = parallel.mesh(jax.devices()[:1])
+  alone = config.copy_and_resolve_references()
+  alone.train.sync_batch_norm = False
   return Network(
     genotype=genotype,
-    # On one device, whatever it was trained on.
-    module=build.network(config, spec, one).clone(axis=None),
+    module=build.network(alone, spec, one),
     variables=jax.tree.map(jnp.asarray, jax.device_get(variables)),
     classes=classes,
     mean=tuple(about["mean"]),

@@ -16,7 +16,7 @@ import sys
 import textwrap
 
 from jnas import genotype
-from jnas.config import CHOICES, CONFIGS
+from jnas.config import CONFIGS
 
 # The tasks that a config may have for a command.
 _TASKS = {
@@ -78,11 +78,12 @@ def _list(words: Sequence[str]) -> int:
 def _choices() -> Iterator[tuple[str, str]]:
   """Yields title and lines of each kind of thing that has names."""
   from jnas.algorithms import registry  # late: it loads JAX
+  from jnas.spaces import registry as spaces
 
   yield f"configs, in {CONFIGS}", "\n".join(_configs())
   for title, names in (
     ("algorithms (algo.name)", registry.METHODS),
-    ("search spaces (space.name)", CHOICES["space.name"]),
+    ("search spaces (space.name)", spaces.SPACES),
     ("operators of image cells", genotype.OPERATIONS),
     ("operators of NAS-Bench-201", genotype.NAS_BENCH_201_OPERATIONS),
     ("operators of recurrent cells", genotype.RECURRENT_OPERATIONS),

@@ -40,11 +40,11 @@ class Counts(NamedTuple):
 
   Attributes:
     params: without the auxiliary head.
-    macs: multiply-adds on one image.
+    macs: multiply-adds on one image; None where its space does not say.
   """
 
   params: int
-  macs: int
+  macs: int | None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

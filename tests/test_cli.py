@@ -25,7 +25,7 @@ def test_list_names_all_there_is():
     assert str(path.relative_to(ROOT)) in words
   assert ":quick_second" in words
   for names in (
-    *(registry.METHODS, config_lib.CHOICES["space.name"]),
+    *(registry.METHODS, config_lib.names("space.name")),
     *(genotype.OPERATIONS, genotype.RECURRENT_OPERATIONS),
     *(genotype.ZOO, genotype.RECURRENT_ZOO),
   ):

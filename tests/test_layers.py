@@ -31,7 +31,7 @@ LAYERS = {
   "relax": set(),
   "solve": set(),  # trees as vectors, solvers; split off from hypergrad
   "hypergrad": {"solve"},
-  "ops": {"genotype"},
+  "ops": {"genotype", "imports"},
   "spaces": {"genotype", "imports", "ops"},
   "data": {"imports"},
   "runtime": set(),
@@ -46,7 +46,7 @@ LAYERS = {
   | MACHINERY
   | {"config", "report", "results", "runs", "training"},
   "main": {"config", "runtime", "runs"},
-  "cli": {"algorithms", "config", "genotype", "main", "runs"},
+  "cli": {"algorithms", "config", "genotype", "main", "runs", "spaces"},
 }
 NO_JAX = {"config", "genotype", "imports", "report"}
 

@@ -12,6 +12,7 @@ from jnas.algorithms import registry
 from jnas.config import needs
 from jnas.runs import build, recipe
 from jnas.spaces import cnn
+from jnas.spaces import registry as spaces
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -66,13 +67,16 @@ def test_needs_are_bounds_and_no_wild_guesses(fields):
   params, kept = jax.eval_shape(backward, x)
   count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
   method = registry.find(flat["algo.name"])
-  bound = needs.parameters(flat, method)
+  space = spaces.find(flat["space.name"])
+  bound = needs.parameters(flat, method, space)
   assert bound <= count <= 12 * bound
   size = sum(
     math.prod(leaf.shape) * leaf.dtype.itemsize
     for leaf in jax.tree.leaves(kept)
   )
-  one, two = (needs.memory(flat, method, (16, 16, 3), n) for n in (1, 2))
+  one, two = (
+    needs.memory(flat, method, space, (16, 16, 3), n) for n in (1, 2)
+  )
   features = two - one
   assert features <= size <= 60 * features
 
@@ -81,8 +85,9 @@ def test_networks_of_papers_are_far_below_the_limit():
   for path in CONFIGS.glob("*.py"):
     flat = config_lib.flatten(config_lib.load(str(path)))
     method = registry.find(flat["algo.name"])
-    assert needs.operators(flat, method) < needs.MOST_OPERATORS / 10
-    assert needs.memory(flat, method) < 2**30
+    space = spaces.find(flat["space.name"])
+    assert needs.operators(flat, method, space) < needs.MOST_OPERATORS / 10
+    assert needs.memory(flat, method, space) < 2**30
 
 
 @pytest.mark.parametrize(

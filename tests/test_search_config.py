@@ -28,17 +28,17 @@ def config_of(**fields):
     ),
     (
       {"space__name": "nas_bench_201", "space__edges": "fixed"},
-      "nas_bench_201 has all edges",
+      "space.edges: nas_bench_201 has no use for it; leave it at 'all'",
     ),
     (
       {"space__name": "nas_bench_201", "space__shared": False},
-      "nas_bench_201 is one shared cell",
+      "space.shared: nas_bench_201 has no use for it; leave it at True",
     ),
     (
       {"space__name": "nas_bench_201", "train__auxiliary": 0.4},
       "nas_bench_201 has no auxiliary head",
     ),
-    ({"space__table": "t.csv"}, "has the cells of nas_bench_201, not of s1"),
+    ({"space__table": "t.csv"}, "space.table: s1 has no use for it"),
     (
       {"algo__name": "gdas", "algo__undrawn": True},
       "with space.name nas_bench_201, not with s1",

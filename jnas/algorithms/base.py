@@ -9,17 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas import hypergrad, relax, solve
-from jnas.genotype import (
-  AnyGenotype,
-  Genotype,
-  ImageCell,
-  NasBench201Genotype,
-  RecurrentGenotype,
-  StackGenotype,
-)
+from jnas.genotype import AnyGenotype, ImageCell
 from jnas.genotype import chosen as chosen_pairs
 from jnas.hypergrad import Hypergradient
 from jnas.spaces import arch as arch_lib
+from jnas.spaces import registry
+from jnas.spaces import space as space_lib
 from jnas.spaces.spec import TRANSIT, Cell, Spec
 
 Array = jax.Array
@@ -278,7 +273,7 @@ def strongest_edges(
   for target in range(cell.inputs, cell.nodes):
     rows = [e for e, (_, t) in enumerate(cell.edges) if t == target]
     rows.sort(key=lambda e: -weights[e, best[e]])
-    kept = rows[: cell.degree]
+    kept = rows[: cell.degree or None]
     pairs += [(cell.ops[best[e]], cell.edges[e][0]) for e in kept]
   return tuple(pairs)
 
@@ -363,8 +358,8 @@ def genotype_of(
 ) -> AnyGenotype:
   """The genotype of a spec's cells, by DARTS's rule or another.
 
-  A cell of NAS-Bench-201 keeps all its edges, each with its strongest
-  operator, which may be `none` (as in that benchmark's code).
+  A space may have a rule of its own: a cell of NAS-Bench-201 keeps all its
+  edges, each with its strongest operator, which may be `none`.
 
   Args:
     spec: the search network.
@@ -372,27 +367,10 @@ def genotype_of(
     choose: (cell, weights) -> (operator, predecessor) pairs, two a node or
       node by node.
   """
-  cells = dict(spec.searched)
-  arrays = {name: np.asarray(weights[name]) for name in cells}
-  if "cell" in cells:
-    cell = cells["cell"]
-    strongest = arrays["cell"].argmax(-1)
-    pairs = [
-      (cell.ops[o], source)
-      for o, (source, _) in zip(strongest, cell.edges, strict=True)
-    ]
-    return NasBench201Genotype((pairs[:1], pairs[1:3], pairs[3:]))
-  pairs = {name: choose(cell, arrays[name]) for name, cell in cells.items()}
-  if "recurrent" in pairs:
-    return RecurrentGenotype(pairs["recurrent"], cells["recurrent"].concat)
-  if "normal" in pairs:
-    return Genotype(
-      normal=pairs["normal"],
-      normal_concat=cells["normal"].concat,
-      reduce=pairs.get("reduce"),
-      reduce_concat=cells["normal"].concat,
-    )
-  return StackGenotype(
-    cells=tuple(pairs[layer.cell] for layer in spec.layers),
-    concat=cells[spec.layers[0].cell].concat,
-  )
+  space = registry.of(spec)
+  choose = space.choose or choose
+  pairs = {
+    name: choose(cell, np.asarray(weights[name]))
+    for name, cell in spec.searched
+  }
+  return space_lib.genotype_of(space, spec, pairs)

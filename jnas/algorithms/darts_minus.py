@@ -30,7 +30,8 @@ from jnas.algorithms.method import (
   Setting,
 )
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import Spec, operators_of
+from jnas.spaces import registry
+from jnas.spaces.spec import Spec
 
 Array = jax.Array
 SKIP = "skip_connect"
@@ -94,7 +95,8 @@ def _build(setting: Setting) -> base.Algorithm:
 
 
 def _problems(flat: Fields) -> list[str]:
-  if SKIP in operators_of(flat["space.name"], flat["space.operators"]):
+  space = registry.find(flat["space.name"], flat["space.operators"])
+  if SKIP in space.operators:
     return []
   return [
     f"space.name: darts_minus needs {SKIP}, which {flat['space.name']} lacks"

@@ -31,6 +31,7 @@ from jnas.algorithms.method import (
   has_none,
 )
 from jnas.hypergrad import Hypergradient
+from jnas.spaces import registry
 from jnas.spaces.spec import Spec
 
 Array = jax.Array
@@ -194,10 +195,11 @@ def _built(
 
 def _problems(flat: Fields) -> list[str]:
   name, found = flat["algo.name"], []
-  if flat["space.name"] == "nas_bench_201" or not flat["space.shared"]:
+  stack = registry.find(flat["space.name"]).stack
+  if not (stack and flat["space.shared"]):
     found.append(
       f"algo.name: {name} searches shared normal and reduction cells; set "
-      "space.shared, and another space than nas_bench_201"
+      f"space.shared, and another space than {flat['space.name']}"
     )
   return found + [
     f"{other}: {name} needs {idle!r}, got {flat[other]!r}"

@@ -10,7 +10,8 @@ import numpy as np
 from jnas.algorithms.base import Algorithm
 from jnas.algorithms.stages import Stages
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import Spec, operators_of
+from jnas.spaces import registry
+from jnas.spaces.spec import Spec
 
 Fields = Mapping[str, Any]  # a configuration, dotted name -> value
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -95,7 +96,8 @@ class Setting(NamedTuple):
 
 def has_none(flat: Fields) -> bool:
   """Whether `none` is among the operators of a configuration's space."""
-  return "none" in operators_of(flat["space.name"], flat["space.operators"])
+  space = registry.find(flat["space.name"], flat["space.operators"])
+  return "none" in space.operators
 
 
 def _no_problems(flat: Fields) -> list[str]:

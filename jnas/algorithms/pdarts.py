@@ -22,7 +22,8 @@ from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.method import Fields, Method, Option, Setting, at_most
 from jnas.genotype import AnyGenotype, Genotype, format_text
 from jnas.hypergrad import Hypergradient
-from jnas.spaces.spec import Cell, Spec, operators_of, stack
+from jnas.spaces import registry
+from jnas.spaces.spec import Cell, Spec, stack
 
 Array = jax.Array
 Pairs = tuple[tuple[str, int], ...]
@@ -255,7 +256,8 @@ def _problems(flat: Fields) -> list[str]:
       f"space.edges: pdarts has all edges, got {flat['space.edges']!r}"
     )
   shared = flat["space.shared"] and not flat["space.fixed_reduction"]
-  if flat["space.name"] == "nas_bench_201" or not shared:
+  space = registry.find(flat["space.name"], flat["space.operators"])
+  if not (space.stack and shared):
     problems.append(
       "algo.name: pdarts searches shared normal and reduction cells of s1, s2 "
       "or s3; set space.name and space.shared, not space.fixed_reduction"
@@ -277,7 +279,7 @@ def _problems(flat: Fields) -> list[str]:
       f"pdarts.cells: whole numbers from 3 on, got {stages['cells']}"
     )
   operators = stages["operators"]
-  most = len(operators_of(flat["space.name"], flat["space.operators"]))
+  most = len(space.operators)
   falling = list(operators) == sorted(operators, reverse=True)
   if not whole or operators[0] != most or min(operators) < 2 or not falling:
     problems.append(

@@ -7,11 +7,12 @@ arguments.
 from jnas.config.checks import problems, validate
 from jnas.config.durations import duration
 from jnas.config.files import CONFIGS, adopt, load
-from jnas.config.schema import CHOICES, base, declare, flatten, names
+from jnas.config.schema import CHOICES, Kind, base, declare, flatten, names
 
 __all__ = [
   "CHOICES",
   "CONFIGS",
+  "Kind",
   "adopt",
   "base",
   "declare",

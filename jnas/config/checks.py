@@ -23,7 +23,6 @@ from jnas.config.messages import (
 
 Fields = Mapping[str, Any]
 _Lengths = Mapping[str, tuple[float, str]]  # number and unit by field
-_WITH_NONE = ("s1", "s3", "nas_bench_201")  # spaces that have `none`
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -34,14 +33,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
 def problems(config: ml_collections.ConfigDict) -> list[str]:
   """All problems of a configuration, a sentence each."""
   flat = schema.flatten(config)
-  try:
-    name = flat.get("algo.name", "darts")
-    method = schema.method(name)
-    options, unknown = schema.options(name), []
-  except (ValueError, TypeError) as error:
-    near = did_you_mean(str(name), schema.names())
-    method, options = None, schema.options()
-    unknown = [cut(f"algo.name: {error}{near}", LONGEST // 2)]
+  unknown = _unknown(flat)
+  if any(text.startswith("algo.name") for text in unknown):
+    options = schema.options()
+  else:
+    options = schema.options(flat.get("algo.name", "darts"))
   known = schema.flatten(schema.base())
   known |= {name: option.default for name, option in options.items()}
   odd = sorted(set(flat) ^ set(known))
@@ -78,9 +74,26 @@ def problems(config: ml_collections.ConfigDict) -> list[str]:
   texts += tuple(name for name, own in options.items() if own.duration)
   lengths, unread = _durations(sound, texts)
   found += unread + _duration_problems(sound, lengths)
-  if not wrong and not unknown:
-    found += _cross_problems(sound, lengths, method)
-  return found or needs.problems(sound, method)
+  if wrong or unknown:
+    return found
+  method = schema.method(flat["algo.name"])
+  space = schema.space(flat["space.name"], flat["space.operators"])
+  found += _cross_problems(sound, lengths, method, space)
+  return found or needs.problems(sound, method, space)
+
+
+def _unknown(flat: Fields) -> list[str]:
+  """What is wrong with names of what was declared."""
+  found = []
+  for field in ("algo.name", "space.name"):
+    name = flat.get(field)
+    try:
+      schema.named(field, name if isinstance(name, str) else "")
+    except ValueError as error:
+      near = did_you_mean(str(name), schema.names(field))
+      if isinstance(name, str):  # another type is told of where types are
+        found.append(cut(f"{field}: {error}{near}", LONGEST // 2))
+  return found
 
 
 def _kind(like: Any) -> str:
@@ -139,7 +152,7 @@ def _duration_problems(flat: dict[str, Any], lengths: _Lengths) -> list[str]:
 
 
 def _cross_problems(
-  flat: dict[str, Any], lengths: _Lengths, method: Any
+  flat: dict[str, Any], lengths: _Lengths, method: Any, space: Any
 ) -> list[str]:
   problems = []
   if 0 < flat["weights.lr"] < flat["weights.lr_end"]:
@@ -154,13 +167,16 @@ def _cross_problems(
       "algo.form: finite_difference exists for algo.hypergrad unrolled and "
       f"amended, not for {hypergrad}; use exact"
     )
-  if flat["space.name"] == "rnn" or flat["data.name"] == "text":
+  text = flat["space.name"] == "rnn" or flat["data.name"] == "text"
+  if text:
     problems += language_problems(flat, method)
-  elif flat["task"] == "search":
-    problems += search_problems(flat, method)
+  elif flat["task"] in ("search", "retrain"):
+    problems += _ignored_problems(flat, space)
+  if flat["task"] == "search" and not text:
+    problems += search_problems(flat, method, space)
   if flat["task"] == "random_pruning":
     trial, _ = lengths.get("gold.trial", (0, ""))
-    problems += random_pruning_problems(flat, bool(trial))
+    problems += random_pruning_problems(flat, space, bool(trial))
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(
       "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "
@@ -173,32 +189,49 @@ def _cross_problems(
 # algorithm is told by that (`Method.problems`).
 
 
-def search_problems(flat: Fields, method: Any) -> list[str]:
+def _ignored_problems(flat: Fields, space: Any) -> list[str]:
+  """Fields that change networks, but not those of this space."""
+  sizes = "space.name space.cells space.width space.nodes"  # of quick searches
+  known = {*sizes.split()} | space.fields
+  return [
+    f"{name}: {space.name} has no use for it; leave it at {value!r}, got "
+    f"{flat[name]!r}"
+    for name, value in schema.flatten(schema.base()).items()
+    if name in schema.OF_NETWORKS
+    or (name.startswith("space.") and flat["task"] == "search")
+    if name not in known and flat[name] != value
+  ]
+
+
+def search_problems(flat: Fields, method: Any, space: Any) -> list[str]:
   """All conflicts of a configuration of task "search"."""
   return (
-    _space_problems(flat, method)
+    space.problems(flat)
+    + _space_problems(flat, method, space)
     + _sharing_problems(flat, method)
     + _level_problems(flat, method)
     + method.problems(flat)
   )
 
 
-def _space_problems(flat: Fields, method: Any) -> list[str]:
+def _space_problems(flat: Fields, method: Any, space: Any) -> list[str]:
   """What of the space does not go with the rest."""
   problems = []
-  space, name = flat["space.name"], flat["algo.name"]
+  name, cells = flat["algo.name"], flat["space.cells"]
   width, parts = flat["space.width"], flat["space.partial"]
-  bench, cells = space == "nas_bench_201", flat["space.cells"]
-  own = method.depths(flat) != (cells,)  # the method has fields for them
-  if 0 < cells < 3 and not bench and not own:
+  own = method.depths(flat) != (flat["space.cells"],)  # has fields for them
+  if space.stack and 0 < cells < 3 and not own:
     problems.append(f"space.cells: a search needs 3 or more, got {cells}")
+  if method.any_topology and not space.stack:
+    problems.append(
+      f"algo.name: {name} prunes stacks of cells, and {space.name} is none; "
+      f"set space.name to one of {', '.join(_stacks())}"
+    )
   if parts > 0 and width % parts:
     problems.append(
       f"space.partial: must divide space.width ({width}), got {parts}"
     )
   edges = flat["space.edges"]
-  if edges != "all" and bench:
-    problems.append(f"space.edges: nas_bench_201 has all edges, got {edges!r}")
   if edges == "searched" and not method.searches_edges:
     able = [n for n in schema.names() if schema.method(n).searches_edges]
     problems.append(
@@ -207,23 +240,13 @@ def _space_problems(flat: Fields, method: Any) -> list[str]:
     )
   if flat["space.nodes"] < 2 and edges == "searched":
     problems.append("space.nodes: searched edges need 2 or more, got 1")
-  if bench and (flat["space.fixed_reduction"] or not flat["space.shared"]):
-    problems.append(
-      "space: nas_bench_201 is one shared cell; leave space.shared true and "
-      "space.fixed_reduction false"
-    )
-  if flat["space.fixed_reduction"] and not flat["space.shared"]:
-    problems.append(
-      "space.fixed_reduction: needs space.shared, a genotype of its own for "
-      "every cell has no fixed ones"
-    )
-  if flat["space.table"] and not bench:
-    problems.append(
-      f"space.table: has the cells of nas_bench_201, not of {space}"
-    )
-  if bench and flat["train.auxiliary"]:
-    problems.append("train.auxiliary: nas_bench_201 has no auxiliary head")
   return problems
+
+
+def _stacks() -> list[str]:
+  """The names of spaces that are stacks of DARTS's cells."""
+  known = schema.names("space.name")
+  return [name for name in known if schema.space(name).stack]
 
 
 def _sharing_problems(flat: Fields, method: Any) -> list[str]:
@@ -312,18 +335,22 @@ def language_problems(flat: Fields, method: Any) -> list[str]:
   return found
 
 
-def random_pruning_problems(flat: Fields, trained: bool) -> list[str]:
+def random_pruning_problems(
+  flat: Fields, space: Any, trained: bool
+) -> list[str]:
   """All conflicts of a configuration of task "random_pruning".
 
   Args:
     flat: the configuration.
+    space: that it names.
     trained: whether the networks that are drawn are trained.
   """
   found = []
-  if flat["space.name"] in _WITH_NONE:
+  able = [n for n in _stacks() if "none" not in schema.space(n).operators]
+  if not space.stack or "none" in space.operators:
     found.append(
-      "space.name: operators without none are pruned; expected s2, s1_7 or "
-      f"s1_12, got {flat['space.name']}"
+      "space.name: operators without none are pruned; expected one of "
+      f"{', '.join(able)}, got {flat['space.name']}"
     )
   own = not flat["space.shared"] and flat["space.edges"] == "all"
   if flat["space.cells"] < 3 or not own:

@@ -19,35 +19,24 @@ _SIZES = {"digits": (8, 8, 1), "synthetic": (16, 16, 3)}
 _SIZES |= dict.fromkeys(("cifar10", "cifar100"), (32, 32, 3))
 _SMALLEST = (8, 8, 1)  # images of a data set that is not known yet
 
-# Of each space: operators on an edge, convolutions from C to C channels in
-# them, and their weights / C^2.
-_SETS = {
-  "s1": (8, 6, 6),
-  "s1_7": (7, 6, 6),
-  "s1_12": (12, 14, 46),
-  "s2": (2, 2, 2),
-  "s3": (3, 2, 2),
-  "nas_bench_201": (5, 2, 10),
-}
-
-
-def problems(flat: Fields, method: Any) -> list[str]:
+def problems(flat: Fields, method: Any, space: Any) -> list[str]:
   """What no machine could build, of a configuration whose values are sound.
 
   Args:
     flat: the configuration.
     method: of its algorithm.
+    space: that it names.
   """
   if flat["space.name"] == "rnn":
     return _recurrent_problems(flat)
-  count = operators(flat, method)
+  count, layout = operators(flat, method, space), _layout(flat, method, space)
   if count > MOST_OPERATORS:
     return [
-      f"space: {_depth(flat, method)} cells of {_edges(flat):,} edges have "
+      f"space: {layout.cells} cells of {layout.edges:,} edges have "
       f"{count:,} operators, more than the {MOST_OPERATORS:,} that are ever "
       "built; lower space.cells or space.nodes"
     ]
-  need = memory(flat, method)
+  need = memory(flat, method, space)
   if need > _MOST_BYTES:
     return [
       f"space: one image needs at least {need / 2**30:,.0f} GiB on a device, "
@@ -76,29 +65,33 @@ def _recurrent_problems(flat: Fields) -> list[str]:
   return []
 
 
-def operators(flat: Fields, method: Any) -> int:
+def operators(flat: Fields, method: Any, space: Any) -> int:
   """The number of operators of the network, over all edges and cells."""
-  each = 1 if flat["task"] == "retrain" else _SETS[flat["space.name"]][0]
-  return _depth(flat, method) * _edges(flat) * each
+  layout = _layout(flat, method, space)
+  each = 1 if flat["task"] == "retrain" else len(space.operators)
+  return layout.cells * layout.edges * each
 
 
-def parameters(flat: Fields, method: Any) -> int:
+def parameters(flat: Fields, method: Any, space: Any) -> int:
   """At least so many parameters."""
-  *_, square = _SETS[flat["space.name"]]
+  square = space.edge.weights
   c = flat["space.width"]
   inside = c // (flat["space.partial"] * flat["space.bottleneck"])
   if flat["task"] == "retrain":
     square = 0  # all of its operators may be skip connections
-  # Before each cell, two convolutions bring what the cells before it give to
-  # its channels; that of NAS-Bench-201 has none.
-  before = 0 if flat["space.name"] == "nas_bench_201" else 2
-  a_cell = _computed_edges(flat) * square * inside**2 + before * c**2
-  n0, n1, n2 = _levels(flat, method)
+  layout = _layout(flat, method, space)
+  edges = _computed_edges(flat, layout)
+  a_cell = edges * square * inside**2 + layout.before * c**2
+  n0, n1, n2 = _levels(layout.cells)
   return a_cell * (n0 + 4 * n1 + 16 * n2)
 
 
 def memory(
-  flat: Fields, method: Any, image: Image | None = None, images: int = 1
+  flat: Fields,
+  method: Any,
+  space: Any,
+  image: Image | None = None,
+  images: int = 1,
 ) -> int:
   """At least so many bytes on a device that trains on `images` at once.
 
@@ -109,6 +102,7 @@ def memory(
   Args:
     flat: the configuration.
     method: of its algorithm.
+    space: that it names.
     image: shape of an image; of an unknown data set, a small one.
     images: of a batch, on this device.
   """
@@ -116,50 +110,38 @@ def memory(
   c = flat["space.width"]
   inside = c / (flat["space.partial"] * flat["space.bottleneck"])
   paths = flat["task"] == "retrain" or method.samples_paths
-  nodes = 1 if flat["space.name"] == "nas_bench_201" else flat["space.nodes"]
-  kept = 1 * c if flat["task"] == "retrain" else nodes * c
+  layout = _layout(flat, method, space)
+  kept = layout.nodes * c
   if not (paths or flat["train.remat"]):
-    kept += _computed_edges(flat) * _SETS[flat["space.name"]][1] * inside
-  n0, n1, n2 = _levels(flat, method)
+    kept += _computed_edges(flat, layout) * space.edge.convolutions * inside
+  n0, n1, n2 = _levels(layout.cells)
   features = h * w * (c + kept * (n0 + n1 / 2 + n2 / 4))
   size = 2 if flat["train.dtype"] == "bfloat16" else 4
   pad = 2 * flat["data.crop_pad"]
   padded = (h + pad) * (w + pad) * channels if pad else 0
-  return math.ceil(
-    3 * 4 * parameters(flat, method) + images * (size * features + padded)
-  )
+  weights = 3 * 4 * parameters(flat, method, space)
+  return math.ceil(weights + images * (size * features + padded))
 
 
-def _depth(flat: Fields, method: Any) -> int:
-  if flat["task"] == "search":
-    cells = max(method.depths(flat))
-  else:
-    cells = flat["space.cells"]
-  three = flat["space.name"] == "nas_bench_201" and flat["task"] != "retrain"
-  return cells * (3 if three else 1)
-
-
-def _edges(flat: Fields) -> int:
-  """Edges of a cell; of a derived one, whose nodes are not known, two."""
-  nodes = flat["space.nodes"]
+def _layout(flat: Fields, method: Any, space: Any) -> Any:
+  """How much there is; of a derived cell, whose nodes are not known, little."""
   if flat["task"] == "retrain":
-    return 2
-  if flat["space.name"] == "nas_bench_201":
-    return 6
-  return (
-    2 * nodes if flat["space.edges"] == "fixed" else nodes * (nodes + 3) // 2
-  )
+    found = space.layout(flat, flat["space.cells"])
+    least = found._replace(cells=flat["space.cells"])
+    return least._replace(edges=min(2, found.edges), nodes=min(1, found.nodes))
+  if flat["task"] == "search":
+    return space.layout(flat, max(method.depths(flat)))
+  return space.layout(flat, flat["space.cells"])
 
 
-def _computed_edges(flat: Fields) -> int:
+def _computed_edges(flat: Fields, layout: Any) -> int:
   """Edges with operators of their own."""
   if flat["space.engines"] != "all" or flat["space.fixed_reduction"]:
     return 0  # of some cells; of which does not matter here
-  return flat["space.nodes"] if flat["space.sharing"] else _edges(flat)
+  return layout.nodes if flat["space.sharing"] else layout.edges
 
 
-def _levels(flat: Fields, method: Any) -> tuple[int, int, int]:
+def _levels(cells: int) -> tuple[int, int, int]:
   """Cells at C, 2 C and 4 C channels."""
-  cells = _depth(flat, method)
   first, second = cells // 3, 2 * cells // 3
   return first, second - first, cells - second

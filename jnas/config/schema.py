@@ -10,41 +10,62 @@ from typing import Any, NamedTuple
 import ml_collections
 
 
-class _Known(NamedTuple):
-  """The algorithms that were declared."""
+class Kind(NamedTuple):
+  """What can be named in a configuration, or by its import path.
 
-  methods: Mapping[str, Any]
-  find: Callable[[str], Any]
+  Attributes:
+    known: by name.
+    find: a name, or an import path, -> what it names; ValueError without one.
+  """
+
+  known: Mapping[str, Any]
+  find: Callable[..., Any]
 
 
-_known: list[_Known] = []
+_declared: dict[str, Kind] = {}
 
 
-def declare(methods: Mapping[str, Any], find: Callable[[str], Any]) -> None:
-  """Makes algorithms known, for `algo.name`, with the fields that are theirs.
+def declare(algorithms: Kind, spaces: Kind) -> None:
+  """Makes known what `algo.name` and `space.name` may be.
 
   Args:
-    methods: by name. Of each is asked what `jnas.algorithms.method.Method`
-      says of itself.
-    find: a name, or an import path, -> its method; ValueError without one.
+    algorithms: with the fields that are theirs. Of each is asked what
+      `jnas.algorithms.method.Method` says of itself.
+    spaces: likewise, what `jnas.spaces.space.Space` says.
   """
-  _known[:] = [_Known(methods, find)]
+  _declared.update({"algo.name": algorithms, "space.name": spaces})
 
 
-def method(name: str) -> Any:
-  """The method of a name or import path.
+def named(field: str, name: str) -> Any:
+  """What a name or import path names, in `algo.name` or `space.name`.
 
   Raises:
     ValueError: there is none, or nothing was declared.
   """
-  if not _known:
-    raise ValueError("no algorithms are known yet; import jnas.runs")
-  return _known[0].find(name)
+  if field not in _declared:
+    raise ValueError("nothing is known by name yet; import jnas.runs")
+  return _declared[field].find(name)
 
 
-def names() -> tuple[str, ...]:
-  """The names of all algorithms that were declared."""
-  return tuple(_known[0].methods) if _known else ()
+def method(name: str) -> Any:
+  """The method of a name or import path, as `named` finds it."""
+  return named("algo.name", name)
+
+
+def space(name: str, operators: str = "") -> Any:
+  """The search space of a name or import path, as `named` finds it.
+
+  Args:
+    name: of the space.
+    operators: in place of its own.
+  """
+  named("space.name", name)
+  return _declared["space.name"].find(name, operators)
+
+
+def names(field: str = "algo.name") -> tuple[str, ...]:
+  """The names that were declared, of algorithms or for another field."""
+  return tuple(_declared[field].known) if field in _declared else ()
 
 
 def options(name: str = "") -> dict[str, Any]:
@@ -54,8 +75,8 @@ def options(name: str = "") -> dict[str, Any]:
     name: of the algorithm in use, which may be known by its import path alone.
   """
   found: dict[str, Any] = {}
-  for own in _known[0].methods.values() if _known else ():
-    found |= own.options
+  for own in names():
+    found |= method(own).options
   return found | (method(name).options if name else {})
 
 
@@ -85,6 +106,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "name": "s1",  # s1: the 8 of DARTS | s1_7: without none | s1_12: and 5
       # more | s2: skip, sep 3x3 | s3: and none | nas_bench_201: its cells
       # rnn: recurrent cells on text; width and nodes are theirs, cells is not
+      # or an import path such as mine:space
       "operators": "",  # in place of those of the space's name: "skip_connect
       # sep_conv_3x3 mine:squeeze_excite", import paths of one's own among them
       "cells": 8,  # depth; of nas_bench_201, cells in each of 3 stages
@@ -206,7 +228,6 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 CHOICES = {
   "task": ("search", "retrain", "compare", "random_pruning"),
-  "space.name": tuple("s1 s1_7 s1_12 s2 s3 nas_bench_201 rnn".split()),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),
   "algo.hypergrad": tuple(
@@ -217,6 +238,9 @@ CHOICES = {
   "language.level": ("word", "character"),
   "train.dtype": ("float32", "bfloat16"),
 }
+
+# Fields outside of the group `space` that change what a network has.
+OF_NETWORKS = ("train.auxiliary", "train.drop_path")
 
 RANGES = (
   (

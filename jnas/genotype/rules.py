@@ -26,6 +26,9 @@ def problems(fields: Mapping[str, Any]) -> Iterator[str]:
   ["recurrent[0] = ('rellu', 0): unknown operator 'rellu'; did you mean \
 'relu'?"]
   """
+  if "space" in fields:
+    yield from _space_problems(fields["space"], fields["edges"])
+    return
   if "nodes" in fields:
     yield from _nas_bench_201_problems(fields["nodes"])
     return
@@ -99,6 +102,33 @@ def _image_problems(name: str, cell: Any) -> Iterator[str]:
       if not wrong and pair in seen:
         yield f"{where}: node {i} has this pair already"
       seen |= set() if wrong else {pair}
+
+
+def _space_problems(space: Any, cells: Any) -> Iterator[str]:
+  """Yields what is wrong with a genotype whose operators are not known here."""
+  if not isinstance(space, str) or not space:
+    yield f"space: expected the name of a search space, got {space!r}"
+  named = isinstance(cells, tuple) and all(
+    _is_pair(cell) and isinstance(cell[0], str) for cell in cells
+  )
+  if not named or not cells or len(dict(cells)) < len(cells):
+    yield (
+      "edges: expected [(cell, [(operator, source, target), ...]), ...] with "
+      f"each cell once, got {cells!r}"
+    )
+    return
+  for name, triples in cells:
+    for i, triple in enumerate(triples if isinstance(triples, tuple) else [0]):
+      sound = isinstance(triple, tuple) and len(triple) == 3
+      if not sound or not (
+        isinstance(triple[0], str)
+        and all(map(_is_int, triple[1:]))
+        and 0 <= triple[1] < triple[2]
+      ):
+        yield (
+          f"edges, {name}[{i}] = {triple!r}: expected (operator, source, "
+          "target) with 0 <= source < target"
+        )
 
 
 def _nas_bench_201_problems(nodes: Any) -> Iterator[str]:

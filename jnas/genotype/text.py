@@ -25,6 +25,7 @@ from jnas.genotype.types import (
   Genotype,
   NasBench201Genotype,
   RecurrentGenotype,
+  SpaceGenotype,
   StackGenotype,
   fields,
   refuse,
@@ -52,6 +53,8 @@ def parse(text: str) -> AnyGenotype:
   (('skip_connect', 0), ('sep_conv_3x3', 1))
   >>> parse("Genotype(recurrent=[('tanh', 0), ('relu', 1)], concat=[1, 2])")
   RecurrentGenotype(recurrent=(('tanh', 0), ('relu', 1)), concat=(1, 2))
+  >>> parse("Genotype(space='mine:it', edges=[['a', [['mb3', 0, 1]]]])").edges
+  (('a', (('mb3', 0, 1),)),)
   >>> cell = parse("|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|")
   >>> cell.nodes[2]
   (('none', 0), ('none', 1), ('skip_connect', 2))
@@ -156,6 +159,7 @@ def _build(kind: type, values: Mapping[str, Any]) -> Any:
 def _kind(names: Container[str]) -> type:
   """Returns the kind of genotype that has fields of these names."""
   for name, kind in (
+    ("space", SpaceGenotype),
     ("nodes", NasBench201Genotype),
     ("cells", StackGenotype),
     ("recurrent", RecurrentGenotype),

@@ -88,7 +88,32 @@ class NasBench201Genotype:
     _freeze_fields(self)
 
 
-AnyGenotype = Genotype | RecurrentGenotype | StackGenotype | NasBench201Genotype
+@dataclasses.dataclass(frozen=True)
+class SpaceGenotype:
+  """What was chosen in a search space that is not one of this package.
+
+  Attributes:
+    space: by which the space is known: its import path.
+    edges: (cell, its (operator, source, target) triples); lists become tuples.
+
+  >>> SpaceGenotype("mine:space", [["chain", [["mb3", 0, 1]]]])
+  SpaceGenotype(space='mine:space', edges=(('chain', (('mb3', 0, 1),)),))
+  """
+
+  space: str
+  edges: tuple[tuple[str, tuple[tuple[str, int, int], ...]], ...]
+
+  def __post_init__(self) -> None:
+    _freeze_fields(self)
+
+
+AnyGenotype = (
+  Genotype
+  | RecurrentGenotype
+  | StackGenotype
+  | NasBench201Genotype
+  | SpaceGenotype
+)
 
 
 def validate(g: AnyGenotype) -> AnyGenotype:
@@ -128,7 +153,8 @@ def chosen(g: AnyGenotype) -> dict[str, tuple[tuple[str, int, int], ...]]:
   """Returns the (operator, source, target) triples of each cell, by its name.
 
   Names and numbers are those of the supernet: "normal" and "reduce", "cell0"
-  and on for the layers of a stack, "cell" of NAS-Bench-201, "recurrent".
+  and on for the layers of a stack, "cell" of NAS-Bench-201, "recurrent"; of a
+  space of one's own they are its own.
 
   >>> chosen(RecurrentGenotype([("tanh", 0), ("relu", 1)], [2]))
   {'recurrent': (('tanh', 0, 1), ('relu', 1, 2))}
@@ -136,6 +162,8 @@ def chosen(g: AnyGenotype) -> dict[str, tuple[tuple[str, int, int], ...]]:
   >>> chosen(ZOO["GDAS_F1"])["normal"][:3]
   (('skip_connect', 0, 2), ('skip_connect', 1, 2), ('skip_connect', 0, 3))
   """
+  if isinstance(g, SpaceGenotype):
+    return dict(g.edges)
   if isinstance(g, RecurrentGenotype):
     pairs = enumerate(g.recurrent, 1)
     return {"recurrent": tuple((*pair, i) for i, pair in pairs)}

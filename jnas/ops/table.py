@@ -9,16 +9,14 @@ An operator of one's own is a row, too: named by import path, or registered.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import importlib
 import math
-import os
 import re
-import sys
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jnas import imports
 from jnas.genotype import operators
 from jnas.ops import plain
 from jnas.ops.plain import Norm, Params, strided
@@ -278,15 +276,7 @@ def register(name: str, row: Operator, family: str = "other operator") -> None:
 
 
 def _imported(path: str) -> Operator:
-  module, _, attribute = path.partition(":")
-  if os.getcwd() not in sys.path:  # a console command does not look there
-    sys.path.insert(0, os.getcwd())
-  try:
-    found = getattr(importlib.import_module(module), attribute)
-  except Exception as error:  # whatever a module raises when it is run
-    raise ValueError(
-      f"{path!r} cannot be imported: {type(error).__name__}: {error}"
-    ) from error
+  found = imports.find(path)
   if not isinstance(found, Operator):
     raise ValueError(
       f"expected {path!r} to be a jnas.ops.table.Operator, got "

@@ -70,6 +70,8 @@ def cells(g: genotype_lib.AnyGenotype) -> dict[str, tuple]:
     # What `none` leads to is what nothing leads to.
     rows = [[pair for pair in row if pair[0] != "none"] for row in g.nodes]
     return {"Cell": (rows, ("0",), None, ())}
+  if isinstance(g, genotype_lib.SpaceGenotype):
+    return {name: _graph(triples) for name, triples in g.edges}
   ports = (("c", "k−2"), ("c", "k−1")), ("c", "k")
   rows_of = genotype_lib.nodes
   if isinstance(g, genotype_lib.StackGenotype):
@@ -91,6 +93,24 @@ def cells(g: genotype_lib.AnyGenotype) -> dict[str, tuple]:
   rows += [[("max_pool_3x3", 0)], [("max_pool_3x3", 1)]]
   fixed = (rows, *ports, (2, 3, 4, 5))
   return {"Normal cell": normal, "Reduction cell (fixed, as in GDAS)": fixed}
+
+
+def _graph(triples: Sequence[tuple[str, int, int]]) -> tuple:
+  """Returns the arguments of `layout` for edges of any graph.
+
+  Nodes that nothing leads to are inputs, with their numbers.
+
+  >>> _graph([("relu", 0, 1), ("tanh", 1, 3), ("relu", 0, 3)])
+  ([[('relu', 0)], [('tanh', 1), ('relu', 0)]], ('0',), None, ())
+  """
+  targets = sorted({target for *_, target in triples})
+  inputs = sorted({source for _, source, _ in triples} - set(targets))
+  at = {node: i for i, node in enumerate(inputs + targets)}
+  rows = [
+    [(op, at[source]) for op, source, to in triples if to == target]
+    for target in targets
+  ]
+  return rows, tuple(map(str, inputs)), None, ()
 
 
 def _layers(numbers: list[int]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from flax import linen as nn
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import ml_collections
@@ -15,7 +16,8 @@ from jnas.config import needs
 from jnas.data import device, sources
 from jnas.ops import backend
 from jnas.runtime import keys, machine, parallel
-from jnas.spaces import cnn
+from jnas.spaces import registry as spaces
+from jnas.spaces.space import Execution
 from jnas.spaces.spec import Spec
 from jnas.training import batches, losses, optim, steps
 from jnas.training.evaluation import eval_step
@@ -69,7 +71,8 @@ def check_memory(
   images = -(-config.train.batch // jax.device_count())
   flat = config_lib.flatten(config)
   method = registry.find(config.algo.name)
-  need = needs.memory(flat, method, data.train_x.shape[1:], images)
+  space = spaces.find(config.space.name, config.space.operators)
+  need = needs.memory(flat, method, space, data.train_x.shape[1:], images)
   has = machine.memory()
   if has is not None and need > has:
     raise ValueError(
@@ -155,7 +158,7 @@ def network(
   mesh: Mesh,
   skip_zero_ops: bool = False,
   frozen: tuple[Any, ...] = (),
-) -> cnn.Network:
+) -> nn.Module:
   """The network of a spec, computed as the config says.
 
   Args:
@@ -165,22 +168,20 @@ def network(
     skip_zero_ops: whether operators whose weight is zero need not be computed.
     frozen: transit cells that are computed as they are (`cnn.Network`).
   """
-  own = backend.of(parallel.platform(mesh))
-  return cnn.Network(
-    spec,
+  how = Execution(
     dtype=None if config.train.dtype == "float32" else config.train.dtype,
     axis=parallel.AXIS if config.train.sync_batch_norm else None,
     remat=config.train.remat,
-    loop=own.loops,
-    backend=own,
+    backend=backend.of(parallel.platform(mesh)),
     skip_zero_ops=skip_zero_ops,
     frozen=frozen,
   )
+  return spaces.of(spec).network(spec, how)
 
 
 def variables(
   config: ml_collections.ConfigDict,
-  network: cnn.Network,
+  network: nn.Module,
   data: sources.ImageData,
   edge_weights: Any = None,
   stage: int = 0,
@@ -197,7 +198,7 @@ def variables(
 
 
 def objective(
-  config: ml_collections.ConfigDict, network: cnn.Network
+  config: ml_collections.ConfigDict, network: nn.Module
 ) -> losses.Objective:
   """What is minimised on one batch."""
   return losses.classification(
@@ -261,7 +262,7 @@ def rates(
 
 def task(
   config: ml_collections.ConfigDict,
-  network: cnn.Network,
+  network: nn.Module,
   data: sources.ImageData,
   mesh: Mesh,
   own_statistics: bool = False,

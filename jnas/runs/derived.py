@@ -19,7 +19,6 @@ from jnas.report import records
 from jnas.runs import build, pareto, recipe, retrain
 from jnas.runs.entries import Entry
 from jnas.runtime.writer import Writer
-from jnas.spaces import discrete
 
 FOLDER = "retrain"  # below that of the search
 FEWEST = 3  # seeds that a rank correlation needs
@@ -81,7 +80,7 @@ def numbers(
     found |= {f"{name}_connections": len(own) for name, own in chosen.items()}
   if entry.network is not None:
     size = _size(entry, folder, result["genotype"])
-    found |= {f"derived_{name}": size[name] for name in ("params", "flops")}
+    found |= {f"derived_{name}": value for name, value in size.items()}
   if trained is not None:
     found["retrained_accuracy"] = trained["test_accuracy"]
     found["retrain_seconds"] = trained.get("seconds", 0.0)
@@ -95,18 +94,15 @@ def _size(entry: Entry, folder: pathlib.Path, text: str) -> dict[str, float]:
   try:
     known = json.loads((folder / _SIZE).read_text())
     if {name: known[name] for name in about} == about:
-      return {name: float(known[name]) for name in ("params", "flops")}
+      return {
+        name: float(value) for name, value in known.items() if name not in about
+      }
   except (OSError, ValueError, KeyError, TypeError):
     pass  # not measured yet, or of another network
   data = build.load(entry.config)
   genotype = genotype_lib.load(text)
-  spec = discrete.derived(
-    genotype,
-    cells=space.cells,
-    width=space.width,
-    classes=len(data.classes),
-  )
-  found = pareto.measure(spec, genotype, data.train_x.shape[1:])
+  spec = recipe.derived(entry.network, genotype, len(data.classes))
+  found = pareto.measure(spec, data.train_x.shape[1:])
   if jax.process_index() == 0:
     with Writer(folder) as writer:
       writer.put(_SIZE, about | found)

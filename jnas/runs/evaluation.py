@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from flax import linen as nn
 import jax
 from jax.sharding import PartitionSpec
 import numpy as np
@@ -11,10 +12,11 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base, registry
 from jnas.algorithms.stages import Stage
 from jnas.data import benchmark
+from jnas.ops import backend
 from jnas.runs import build, monitor, pareto, recipe
 from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import keys, parallel
-from jnas.spaces import cnn, cost
+from jnas.spaces import cost
 from jnas.training import optim, steps, trainer
 from jnas.training.diagnose import implicit_cosine
 from jnas.training.state import State
@@ -41,7 +43,7 @@ def build_evaluation(
   problem: Problem,
   stage: Stage,
   algorithm: base.Algorithm,
-  network: cnn.Network,
+  network: nn.Module,
   drop: Mapping[str, optim.Schedule],
   task: Task,
 ) -> Callable[[State, int], trainer.Evaluation]:
@@ -141,7 +143,7 @@ def build_diagnosis(
   problem: Problem,
   stage: Stage,
   algorithm: base.Algorithm,
-  network: cnn.Network,
+  network: nn.Module,
   drop: Mapping[str, optim.Schedule],
 ) -> Callable[..., float]:
   """A function (state, train, valid) -> cosine_implicit.
@@ -152,9 +154,8 @@ def build_diagnosis(
   config = problem.config
   estimate = algorithm.estimate
   if config.algo.hypergrad not in ("unrolled", "amended"):
-    estimate = recipe.estimator(
-      config, "amended", "exact", stage.spec, network.backend
-    )
+    own = backend.of(parallel.platform(problem.mesh))
+    estimate = recipe.estimator(config, "amended", "exact", stage.spec, own)
   rate, _ = build.schedules(config, stage_clock(problem, stage))
   return implicit_cosine(
     estimate,

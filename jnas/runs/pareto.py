@@ -1,7 +1,6 @@
 """The Pareto set of a search that prunes, as it is found."""
 
 from collections.abc import Mapping
-import functools
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jnas.algorithms import base
 from jnas.algorithms.stages import Stage
 from jnas.runs.monitor import Records
 from jnas.runs.problem import Problem
-from jnas.spaces import arch, cnn, cost, discrete
+from jnas.spaces import arch, discrete, registry
 from jnas.spaces.spec import Spec
 from jnas.training.state import State
 
@@ -62,33 +61,27 @@ def network(spec: Spec, shape: tuple[int, ...]) -> dict[str, Any]:
     "genotype": genotype_lib.to_json(genotype),
     "text": genotype_lib.format_text(genotype),
     "operators": int(sum(mask.sum() for mask in ones.values())),
-    **measure(spec, genotype, shape),
+    **measure(_derived(spec, genotype), shape),
   }
 
 
-def measure(
-  spec: Spec, genotype: genotype_lib.AnyGenotype, shape: tuple[int, ...]
-) -> dict[str, float]:
-  """Millions of multiply-adds and of parameters of the derived network.
-
-  Args:
-    spec: of the search, for depth, width and classes.
-    genotype: derived from it.
-    shape: (H, W, channels) of the images.
-  """
-  derived = discrete.derived(
+def _derived(spec: Spec, genotype: genotype_lib.AnyGenotype) -> Spec:
+  """The derived network, as deep and wide as the search's."""
+  return discrete.derived(
     genotype,
     cells=len(spec.layers),
     width=spec.width,
     classes=spec.classes,
   )
-  shapes = jax.eval_shape(
-    functools.partial(cnn.Network(derived).init, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, *shape), np.float32),
-  )
-  flops = cost.network_flops(derived, shape[:2], shape[2])
-  return {
-    "flops": flops / MEGA,
-    "params": cnn.count(shapes["params"]) / MEGA,
-  }
+
+
+def measure(spec: Spec, shape: tuple[int, ...]) -> dict[str, float]:
+  """Millions of multiply-adds and of parameters of a derived network.
+
+  Args:
+    spec: of the derived network; what an auxiliary head has is left out.
+    shape: (H, W, channels) of the images.
+  """
+  params, flops = registry.counts(spec, shape)
+  found = {"params": params / MEGA}
+  return found if flops is None else found | {"flops": flops / MEGA}

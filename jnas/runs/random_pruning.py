@@ -26,7 +26,7 @@ from jnas.runs import build, pareto, recipe, retrain, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
-from jnas.spaces import cnn, cost, discrete
+from jnas.spaces import cnn, cost
 from jnas.spaces.spec import Spec
 
 _LINES = "random.jsonl"
@@ -163,13 +163,7 @@ def _trial(
   splits = build.on_devices(
     mesh, *((data.train_x[part], data.train_y[part]) for part in parts)
   )
-  spec = discrete.derived(
-    genotype_lib.load(text),
-    cells=config.space.cells,
-    width=config.space.width,
-    classes=len(data.classes),
-    auxiliary=config.train.auxiliary > 0,
-  )
+  spec = recipe.derived(config, genotype_lib.load(text), len(data.classes))
   plan = retrain.build_plan(config, data, mesh, spec, splits, name="valid")
   genotype = genotype_lib.to_json(genotype_lib.load(text))
   record = {"genotype": genotype, "text": text, "step": 0, "epoch": 0}

@@ -12,13 +12,14 @@ from jnas.algorithms import base, edges, registry
 from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.method import Method, Setting
 from jnas.algorithms.stages import Stage, Stages
+from jnas.genotype import AnyGenotype
 from jnas.hypergrad import Hypergradient
-from jnas.ops import table
 from jnas.ops.backend import Backend
 from jnas.runs.build import Clock
-from jnas.spaces import cnn
-from jnas.spaces import spec as spec_lib
+from jnas.spaces import registry as spaces
+from jnas.spaces import space as space_lib
 from jnas.spaces.rnn import RecurrentSpec
+from jnas.spaces.space import Space
 from jnas.spaces.spec import Spec
 
 
@@ -29,41 +30,54 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
     config: of task "search".
     classes: of the data.
   """
-  space = config.space
-  if space.name == "nas_bench_201":
-    return spec_lib.nas_bench_201(
-      cells=space.cells,
-      width=space.width,
-      classes=classes,
-      partial=space.partial,
-    )
-  flat = config_lib.flatten(config)
-  return spec_lib.supernet(
-    _operators(space.name, space.operators),
-    cells=method(config).depths(flat)[0],
-    width=space.width,
-    nodes=space.nodes,
-    classes=classes,
-    auxiliary=config.train.auxiliary > 0,
-    fixed=space.edges == "fixed",
-    shared=space.shared,
-    fixed_reduction=space.fixed_reduction,
-    partial=space.partial,
-    engines=space.engines,
-    sharing=space.sharing,
-    bottleneck=space.bottleneck,
+  depth = method(config).depths(config_lib.flatten(config))[0]
+  size = sized(config, classes)._replace(cells=depth)
+  return space_lib.search_spec(space(config), size)
+
+
+def space(config: ml_collections.ConfigDict) -> Space:
+  """The search space that a config names.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  try:
+    return spaces.find(config.space.name, config.space.operators)
+  except ValueError as error:
+    raise ValueError(f"space.name: {error}") from error
+
+
+def sized(config: ml_collections.ConfigDict, classes: int) -> space_lib.Size:
+  """How large the networks of a config are.
+
+  Args:
+    config: of any task.
+    classes: of the data.
+  """
+  return space_lib.Size(
+    config.space.cells,
+    config.space.width,
+    classes,
+    config.train.auxiliary > 0,
+    config.space.to_dict(),
   )
 
 
-def _operators(name: str, own: str) -> tuple[str, ...]:
-  """The operators of a space, all of which have a row in the table."""
-  found = spec_lib.operators_of(name, own)
-  for op in found:
-    try:
-      table.get(op)
-    except ValueError as error:
-      raise ValueError(f"space.operators: {error}") from error
-  return found
+def derived(
+  config: ml_collections.ConfigDict, genotype: AnyGenotype, classes: int
+) -> Spec:
+  """The network of a genotype, as deep and wide as the config says.
+
+  Args:
+    config: of any task.
+    genotype: what a search derived, or a published cell.
+    classes: of the data.
+
+  Raises:
+    ValueError: the genotype is not of the space, or has not this depth.
+  """
+  own = spaces.of_genotype(genotype, config.space.name)
+  return space_lib.derived_spec(own, genotype, sized(config, classes))
 
 
 def method(config: ml_collections.ConfigDict) -> Method:
@@ -217,6 +231,4 @@ def unrolled(spec: Spec | RecurrentSpec, backend: Backend) -> bool:
 
   XLA on CPU computes the convolutions of some networks slowly in a loop.
   """
-  if not isinstance(spec, Spec):
-    return False  # it has none
-  return backend.slow_loops and cnn.has_blocks(spec)
+  return backend.slow_loops and spaces.of(spec).slow_in_loops(spec)

@@ -20,7 +20,7 @@ from jnas.runs import build, mistakes, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
-from jnas.spaces import cnn, discrete
+from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
 from jnas.training import batches, steps, trainer
 from jnas.training.state import State, zero_totals
@@ -56,7 +56,7 @@ def run(
   if config.retrain.relaxed:
     spec, weights = relaxed(config, source, len(data.classes))
   else:
-    spec = network_spec(config, found, len(data.classes))
+    spec = recipe.derived(config, found, len(data.classes))
   plan = build_plan(config, data, mesh, spec, splits, weights)
   record = {
     "genotype": genotype_lib.to_json(found),
@@ -96,21 +96,6 @@ def image_cell(found: genotype_lib.AnyGenotype) -> genotype_lib.AnyGenotype:
       f"{genotype_lib.format_text(found)}"
     )
   return found
-
-
-def network_spec(
-  config: ml_collections.ConfigDict,
-  found: genotype_lib.AnyGenotype,
-  classes: int,
-) -> spec_lib.Spec:
-  """The network of a genotype, as deep and wide as the config says."""
-  return discrete.derived(
-    found,
-    cells=config.space.cells,
-    width=config.space.width,
-    classes=classes,
-    auxiliary=config.train.auxiliary > 0,
-  )
 
 
 def about(data: sources.ImageData) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class RecurrentSpec:
   norm: bool = True
 
   @property
+  def space(self) -> str:
+    """By which `registry` knows its space, as in `spec.Spec`."""
+    return "rnn"
+
+  @property
   def cells(self) -> tuple[tuple[str, Cell], ...]:
     """The one cell, by name, as in `spec.Spec`."""
     return ((NAME, self.cell),)

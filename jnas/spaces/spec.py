@@ -105,6 +105,8 @@ class Spec:
     head_norm: whether normalisation and ReLU come before the classifier.
     sharing: whether edges from one node share an operator's features.
     bottleneck: with shared features, operators work on C / bottleneck channels.
+    space: by which `jnas.spaces.registry` knows its space; "" for stacks of
+      DARTS's cells. Other spaces have use for cells, width and classes alone.
   """
 
   cells: tuple[tuple[str, Cell | Block], ...]
@@ -119,6 +121,7 @@ class Spec:
   head_norm: bool = False
   sharing: bool = False
   bottleneck: int = 1
+  space: str = ""
 
   def cell(self, name: str) -> Cell | Block:
     """The cell with this name."""
@@ -146,19 +149,6 @@ class Spec:
   def auxiliary_layer(self) -> int:
     """The layer that feeds the auxiliary head: 2L//3, the second reduction."""
     return 2 * len(self.layers) // 3
-
-
-def operators_of(name: str, own: str = "") -> tuple[str, ...]:
-  """The operators of a space.
-
-  Args:
-    name: of a set of them.
-    own: in place of the set, names or import paths with spaces between.
-
-  >>> operators_of("s2"), operators_of("s2", "skip_connect mine:squeeze_excite")
-  (('skip_connect', 'sep_conv_3x3'), ('skip_connect', 'mine:squeeze_excite'))
-  """
-  return tuple(own.split()) or SETS.get(name, ())
 
 
 def darts_edges(nodes: int) -> tuple[tuple[int, int], ...]:
@@ -330,6 +320,7 @@ def nas_bench_201(
     pool_norm=False,
     partial=partial,
     head_norm=True,
+    space="nas_bench_201",
   )
 
 
