@@ -31,10 +31,10 @@ ALGORITHMS = {
 EACH = pytest.mark.parametrize(
   "row",
   [
-    *("darts", "gdas", "train"),
+    *("darts", "train"),
     *(
       pytest.param(row, marks=pytest.mark.slow)
-      for row in ("unrolled", "amended", "random")
+      for row in ("unrolled", "amended", "gdas", "random")
     ),
   ],
 )
