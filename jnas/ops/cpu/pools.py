@@ -16,7 +16,6 @@ from jnas.ops.cpu import depthwise, primitives
 from jnas.ops.plain import strided
 
 Array = jax.Array
-_NOBODY = 255  # no pixel of a window
 
 
 def avg_pool(x: Array, stride: int = 1) -> Array:
@@ -52,17 +51,17 @@ def _maximum_rule(x: Array, *, stride: int) -> Array:
 
 
 def _winner_rule(x: Array, *, stride: int) -> Array:
-  """For each window which of its nine pixels is the first maximum: uint8.
+  """For each window the bit of the first of its nine pixels that is maximal.
 
   From x alone: a maximum that was computed elsewhere may, after a fusion of
   its own, differ from x in the last place, and then no pixel is it.
   """
   seen = _views(x, strided(x.shape[1:3], stride), stride, -np.inf)
   y = functools.reduce(jnp.maximum, seen)
-  winner = jnp.full(y.shape, 8, jnp.uint8)
-  for i, view in reversed(list(enumerate(seen[:8]))):
-    winner = jnp.where(view == y, jnp.uint8(i), winner)
-  return winner
+  bits = sum(
+    (view == y).astype(jnp.uint16) << i for i, view in enumerate(seen)
+  )
+  return bits & (~bits + 1)  # the lowest that is set
 
 
 def _gather_rule(dx: Array, winner: Array, *, stride: int) -> Array:
@@ -83,18 +82,18 @@ def _scatter_rule(
     stride: of both axes.
   """
   seen, winners = (
-    _seen(depthwise.padded(z[None], 1, size, stride, fill), size)
-    for z, fill in ((g, 0), (winner, _NOBODY))
+    _seen(depthwise.padded(z[None], 1, size, stride), size)
+    for z in (g, winner)
   )
   # What is first in a pixel's neighbourhood has the pixel last in its window.
   return _chosen(seen[::-1], winners[::-1])
 
 
 def _chosen(values: list[Array], winners: list[Array]) -> Array:
-  """The sum of those values whose number is the winner's."""
+  """The sum of those values whose bit is the winner's."""
   zero = jnp.zeros_like(values[0])
   return sum(
-    jax.lax.select(winner == i, value, zero)
+    jax.lax.select(winner == 1 << i, value, zero)
     for i, (value, winner) in enumerate(zip(values, winners, strict=True))
   )
 
@@ -111,7 +110,7 @@ _maximum = primitives.primitive(
 _winner = primitives.primitive(
   "max_pool_winner",
   _winner_rule,
-  lambda x, stride: (_pooled(x, stride), jnp.uint8),
+  lambda x, stride: (_pooled(x, stride), jnp.uint16),
 )
 _gather = primitives.primitive(
   "max_pool_gather",
