@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
+import jnas.runs  # noqa: F401  makes the fields of algorithms known
 
 LONGEST_MESSAGE = 2000
 LONGEST_SECONDS = 20.0  # of one example, on a busy machine
