@@ -1,8 +1,7 @@
 """A data set of one's own: stripes that run in four directions.
 
-  cd examples
   python -m jnas.main --config=configs/darts.py:quick \
-      --config.data.name=own_data:stripes
+      --config.data.name=examples.own_data:stripes
 
 A function is called with data.path and returns a dict of arrays: images, uint8
 [N, H, W, C] or [N, H, W], labels counted from 0 and, if they have them, the

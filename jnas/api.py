@@ -245,11 +245,14 @@ def _config(
   config: Config, task: str, data: Data | None, fields: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
   """A configuration with fields on top, checked."""
-  if "algorithm" in fields:
-    own = fields["algorithm"]
-    name = own if isinstance(own, str) else registry.register(own)
-    rest = {key: fields[key] for key in fields if key != "algorithm"}
-    fields = {"algo_name": name, **rest}
+  fields = dict(fields)
+  for given, field, known in (
+    ("algorithm", "algo_name", registry),
+    ("space", "space_name", spaces),
+  ):
+    if given in fields:
+      own = fields.pop(given)
+      fields[field] = own if isinstance(own, str) else known.register(own)
   if isinstance(config, str):
     name, _, argument = config.partition(":")
     if not name.endswith(".py") and ".py:" not in config:

@@ -233,9 +233,16 @@ def find(name: str, operators: str = "") -> Space:
   return _checked(imports.find(name), name)
 
 
-def register(found: Space, name: str) -> str:
-  """Makes a space known by a name, for `space.name`; gives the name."""
-  _own[name] = _checked(found, name)
+def register(found: Space, name: str = "") -> str:
+  """Makes a space known, for `space.name`; gives its name.
+
+  Args:
+    found: of a program of one's own.
+    name: by which it shall be known; by default the path of its network.
+  """
+  own = _checked(found, name or "space")
+  name = name or f"{own.network.__module__}:{own.network.__qualname__}"
+  _own[name] = own._replace(name=name)
   return name
 
 
