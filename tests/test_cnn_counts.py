@@ -46,6 +46,7 @@ def cells_once(monkeypatch):
     partial: int
     skip_zero_ops: bool
     active: None
+    backend: object
 
     @nn.compact
     def __call__(self, s0, s1, weights, drop):
