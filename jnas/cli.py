@@ -11,6 +11,7 @@ configs/darts.py:quick, and all of its flags may follow: jnas search --help.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+import os
 import runpy
 import sys
 import textwrap
@@ -49,7 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       file=sys.stderr,
     )
     return 2
-  return commands[command](rest)
+  try:
+    status = commands[command](rest)
+    sys.stdout.flush()
+  except BrokenPipeError:  # `jnas list | head` has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+  return status
 
 
 def _run(command: str, words: Sequence[str]) -> int:

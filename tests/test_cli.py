@@ -94,3 +94,13 @@ def test_the_command_that_a_run_records(monkeypatch, argv, told):
   monkeypatch.setattr(sys, "executable", "/a/bin/python")
   monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
   assert machine.command() == told
+
+
+def test_a_reader_that_has_seen_enough():
+  command = [sys.executable, "-m", "jnas.cli", "list"]
+  with subprocess.Popen(
+    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+  ) as run:
+    run.stdout.close()  # before anything is written
+    assert run.stderr.read() == b""
+    assert run.wait() == 0

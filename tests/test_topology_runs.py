@@ -34,6 +34,7 @@ GOLD = {
 }
 TRANSIT = {
   "algo.name": "entrannas",
+  "seed": 1,  # of which the derivation stays, and moves again
   "space.name": "s2",
   "space.cells": 4,
   "space.nodes": 1,
