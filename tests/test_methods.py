@@ -28,7 +28,7 @@ def test_papers_that_share_a_field_mean_the_same():
 def test_options_are_no_fields_that_all_algorithms_have(monkeypatch):
   options = schema.options()
   assert set(options) <= set(config_lib.flatten(config_lib.base()))
-  monkeypatch.setattr(schema, "_known", [])
+  monkeypatch.setattr(schema, "_declared", {})
   assert not set(options) & set(config_lib.flatten(config_lib.base()))
 
 
