@@ -181,6 +181,43 @@ def test_separable_convolutions_are_dense_on_accelerators_alone():
     assert found["depthwise"] == found["pointwise"] == 1 - dense
 
 
+def test_seeds_mapped_over_are_batched_on_accelerators():
+  """One wider operation for all seeds, never a loop over them."""
+  ops = "max_pool_3x3", "avg_pool_3x3", "sep_conv_3x3", "dil_conv_3x3"
+
+  def loss(x, *arrays):
+    return sum(
+      jnp.sum(jnp.sin(module(x, {op: own})[0][0]))
+      for (op, module), own in zip(modules.items(), arrays, strict=True)
+    )
+
+  modules, arrays, seeds = {}, [], 3
+  for i, op in enumerate(ops):
+    learnt, stats = table.arrays(op, 2, 1, affine=True, pool_norm=True)
+    own = {n: normal(seeds, 1, *a.shape, seed=i) for n, a in learnt.items()}
+    arrays.append(
+      own | {n: jnp.ones((seeds, 1, *a.shape)) for n, a in stats.items()}
+    )
+    form = backend.ACCELERATOR
+    modules[op] = MixedOps((op,), ((op,),), 1, True, backend=form)
+  gradient = jax.grad(loss, tuple(range(1 + len(ops))))
+  args = normal(seeds, 2, 4, 3, 2), *arrays
+  found = equations.counted(jax.vmap(gradient), *args)
+  assert not {"while", "scan"} & set(found)
+  alone = equations.counted(gradient, *jax.tree.map(lambda a: a[0], args))
+  name = "conv_general_dilated"
+  assert found[name] == alone[name] > 0
+  one_by_one = [
+    jax.jit(gradient)(*jax.tree.map(lambda a, k=k: a[k], args))
+    for k in range(seeds)
+  ]
+  jax.tree.map(
+    lambda all_seeds, *each: close(all_seeds, jnp.stack(each), 1e-11),
+    jax.jit(jax.vmap(gradient))(*args),
+    *one_by_one,
+  )
+
+
 @pytest.mark.parametrize("form", FAST)
 def test_features_keep_their_type(form):
   x = normal(1, 4, 4, 2).astype(jnp.bfloat16)
