@@ -5,6 +5,7 @@
   jnas retrain CONFIG                      train one that was found
   jnas compare CONFIG                      several searches, several seeds
   jnas report FOLDER ...                   the report on a run, or on several
+  jnas watch FOLDER ...                    runs as they go, from their files
 
 CONFIG is as of `python -m jnas.main --config=CONFIG`, such as
 configs/darts.py:quick, and all of its flags may follow: jnas search --help.
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   commands: dict[str, Callable[[Sequence[str]], int]] = {
     "list": _list,
     "report": _report,
+    "watch": _watch,
     **{name: lambda words: _run(command, words) for name in _TASKS},
   }
   if command not in commands:
@@ -71,6 +73,12 @@ def _report(words: Sequence[str]) -> int:
   from jnas.runs import report
 
   return report.main(words)
+
+
+def _watch(words: Sequence[str]) -> int:
+  from jnas.runs import watch
+
+  return watch.main(words)
 
 
 def _list(words: Sequence[str]) -> int:

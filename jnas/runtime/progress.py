@@ -35,11 +35,11 @@ def number(name: str, value: Any) -> str:
   return f"{name.replace('_', ' ')} {value:.4g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
   """Returns the time in hours, minutes and seconds.
 
   Doctest:
-    >>> _duration(5), _duration(65), _duration(3725)
+    >>> duration(5), duration(65), duration(3725)
     ('0:05', '1:05', '1:02:05')
   """
   minutes, rest = divmod(int(seconds), 60)
@@ -155,7 +155,7 @@ class Progress:
     parts += [number(k, v) for k, v in self._numbers.items()]
     if self._clock is not None and self._total > self._step > self._clock[0]:
       pace = (now - self._clock[1]) / (self._step - self._clock[0])
-      parts.append(f"{_duration(pace * (self._total - self._step))} left")
+      parts.append(f"{duration(pace * (self._total - self._step))} left")
     return ", ".join(parts)
 
   def __enter__(self) -> "Progress":
