@@ -67,7 +67,7 @@ def test_a_config_of_another_task_is_told(capsys):
   "words, message",
   [
     ([], "got none"),
-    (["serch"], "one of list, report, watch, search, retrain, compare, got 'serch'"),
+    (["serch"], "retrain, compare, got 'serch'"),
     (["list", "configs"], "takes no words, got configs"),
   ],
 )
