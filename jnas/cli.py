@@ -6,6 +6,7 @@
   jnas compare CONFIG                      several searches, several seeds
   jnas report FOLDER ...                   the report on a run, or on several
   jnas watch FOLDER ...                    runs as they go, from their files
+  jnas cost GENOTYPE                       parameters and multiply-adds
 
 CONFIG is as of `python -m jnas.main --config=CONFIG`, such as
 configs/darts.py:quick, and all of its flags may follow: jnas search --help.
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "list": _list,
     "report": _report,
     "watch": _watch,
+    "cost": _cost,
     **{name: lambda words: _run(command, words) for name in _TASKS},
   }
   if command not in commands:
@@ -79,6 +81,12 @@ def _watch(words: Sequence[str]) -> int:
   from jnas.runs import watch
 
   return watch.main(words)
+
+
+def _cost(words: Sequence[str]) -> int:
+  from jnas.runs import cost  # late: it loads JAX
+
+  return cost.main(words)
 
 
 def _list(words: Sequence[str]) -> int:

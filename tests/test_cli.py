@@ -9,7 +9,7 @@ import pytest
 from jnas import cli, genotype, main
 from jnas import config as config_lib
 from jnas.algorithms import registry
-from jnas.runs import report
+from jnas.runs import cost, report
 from jnas.runtime import machine
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -55,6 +55,11 @@ def test_what_main_gets(monkeypatch, words, expected):
 def test_what_the_report_gets(monkeypatch):
   monkeypatch.setattr(report, "main", lambda words: words == ["a", "--out=b"])
   assert cli.main(["report", "a", "--out=b"]) is True
+
+
+def test_what_cost_gets(monkeypatch):
+  monkeypatch.setattr(cost, "main", lambda words: words == ["a", "--json"])
+  assert cli.main(["cost", "a", "--json"]) is True
 
 
 def test_a_config_of_another_task_is_told(capsys):

@@ -160,6 +160,77 @@ def _edges(
   ]
 
 
+def imagenet_stem(
+  width: int, size: tuple[int, int], image_channels: int = 3
+) -> tuple[OpCounts, tuple[Shape, Shape], int]:
+  """DARTS's stem on ImageNet: three convolutions 3 x 3 of stride two.
+
+  To C / 2, C and C channels, a normalisation after each, a ReLU between them.
+  The first cell reads what the last two give; its first input is halved.
+
+  Args:
+    width: C, even.
+    size: H and W of the images.
+    image_channels: channels of the images.
+
+  Returns:
+    What it does on one image, both outputs' shapes, and its parameters.
+  """
+  shapes = [(*size, image_channels)]
+  for c in (width // 2, width, width):
+    shapes.append((*strided(shapes[-1][:2], 2), c))
+  elements = [math.prod(shape) for shape in shapes[1:]]
+  pairs = list(itertools.pairwise(shape[2] for shape in shapes))
+  macs = sum(
+    9 * c * out for (c, _), out in zip(pairs, elements, strict=True)
+  )
+  work = OpCounts(macs, sum(elements), sum(elements[:2]))
+  return work, (shapes[2], shapes[3]), sum(9 * c * k + 2 * k for c, k in pairs)
+
+
+def network_counts(
+  spec: Spec,
+  size: tuple[int, int],
+  image_channels: int = 3,
+  *,
+  imagenet: bool = False,
+) -> dict[str, OpCounts]:
+  """What each part of a network does on one image, from stem to classifier.
+
+  Args:
+    spec: the network; its auxiliary head, there in training only, is left out.
+    size: H and W of the images.
+    image_channels: channels of the images.
+    imagenet: whether `imagenet_stem` takes the place of its stem.
+
+  >>> from jnas.spaces.spec import S1, supernet
+  >>> network_counts(supernet(S1, cells=3, width=4, classes=9), (1, 1))["stem"]
+  OpCounts(macs=324, norm_elements=12, relu_elements=0)
+  """
+  if imagenet:
+    stem, inputs, _ = imagenet_stem(spec.width, size, image_channels)
+    stack = layer_shapes(spec, size, inputs)
+  else:
+    stack = layer_shapes(spec, size)
+    pixels = math.prod(stack[0].inputs[0])
+    stem = OpCounts(9 * image_channels * pixels, pixels)
+  last = stack[-1].output
+  head = math.prod(last) if spec.head_norm else 0
+  cells = {
+    f"cell{i}": layer_counts(spec, each) for i, each in enumerate(stack)
+  }
+  return {
+    "stem": stem,
+    **cells,
+    "classifier": OpCounts(last[2] * spec.classes, head, head),
+  }
+
+
+def thop_flops(work: OpCounts) -> int:
+  """Multiply-adds as thop counts them, with the elementwise ones."""
+  return work.macs + 2 * work.norm_elements + work.relu_elements
+
+
 def network_flops(
   spec: Spec,
   size: tuple[int, int],
@@ -184,16 +255,8 @@ def network_flops(
   >>> network_flops(supernet(S1, cells=8, width=16, classes=10), (32, 32))
   300255744
   """
-  stack = layer_shapes(spec, size)
-  pixels, last = math.prod(stack[0].inputs[0]), stack[-1].output
-  parts = [layer_counts(spec, shapes) for shapes in stack]
-  parts.append(OpCounts(9 * image_channels * pixels, pixels))
-  parts.append(OpCounts(last[2] * spec.classes))
-  if spec.head_norm:
-    parts.append(OpCounts(0, math.prod(last), math.prod(last)))
-  work = _sum(parts)
-  extra = 2 * work.norm_elements + work.relu_elements if elementwise else 0
-  return work.macs + extra
+  work = _sum(network_counts(spec, size, image_channels).values())
+  return thop_flops(work) if elementwise else work.macs
 
 
 def edge_flops(spec: Spec, size: tuple[int, int]) -> dict[str, np.ndarray]:
