@@ -46,6 +46,17 @@ def test_darts_second_order_on_cifar_cell_by_cell(capsys):
     assert found["macs"][name] == sum(part[name] for part in parts.values())
 
 
+def test_cells_each_its_own(capsys):
+  own = genotype.ZOO["DARTS_V2"]
+  cells = [own.reduce if i in (2, 5) else own.normal for i in range(8)]
+  text = genotype.format_text(genotype.StackGenotype(cells, own.normal_concat))
+  assert cost.main([text, "--channels=16", "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert (found["layers"], found["params"]) == (8, 246_106)
+  assert cost.main([text, "--layers=9"]) == 2
+  assert "--layers: the genotype describes 8 cells" in capsys.readouterr().err
+
+
 def test_multiply_adds_by_convention(capsys):
   found = told(capsys, f"PDARTS {ON_IMAGENET} --image-size=224")
   assert found["params"] == 4_944_352
