@@ -33,7 +33,7 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   from benchmarks import operations
   from jnas import hypergrad
   from jnas.algorithms import base, darts
-  from jnas.data.device import Split
+  from jnas.data import device
   from jnas.ops import backend as backend_lib
   from jnas.runtime import keys, parallel
   from jnas.spaces import arch as arch_lib
@@ -68,8 +68,9 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
 
   def draw(split, name, step):
     del name, step
-    count = len(split.y)
-    return losses.Batch(*split, jax.random.split(jax.random.key(0), count))
+    count = len(split)
+    x = split.x.reshape(count, *split.shape)
+    return losses.Batch(x, split.y, jax.random.split(jax.random.key(0), count))
 
   kind = variant["kind"]
   exact = not kind.endswith("_difference")
@@ -119,7 +120,11 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
     totals=state_lib.zero_totals(),
   )
   state, train, valid = parallel.replicate(
-    (state, *(Split(*images(variant["batch"], seed)) for seed in (0, 1))), mesh
+    (
+      state,
+      *(device.split(*images(variant["batch"], seed)) for seed in (0, 1)),
+    ),
+    mesh,
   )
   length = variant["steps_per_dispatch"]
   whole = PartitionSpec()

@@ -394,6 +394,6 @@ def test_the_field_reaches_the_batches(monkeypatch, on):
   data = types.SimpleNamespace(mean=MEAN, std=STD)
   monkeypatch.setattr(build.parallel, "local_batch", lambda batch, _: batch)
   monkeypatch.setattr(build.parallel, "offset", lambda _: 0)
-  split = device.Split(jnp.zeros((64, 8, 8, 3)), jnp.zeros(64, int))
+  split = device.split(jnp.zeros((64, 8, 8, 3)), jnp.zeros(64, int))
   build.draw(config, data, None)(split, "train", jnp.int32(0))
   assert seen["autoaugment"] is on

@@ -63,10 +63,12 @@ def test_steps_share_one_program():
 def test_take():
   split = device.place(np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1),
                        np.arange(6, dtype=np.int32))
-  taken = jax.jit(device.take)(split, jnp.array([5, 0, 5]))
-  np.testing.assert_array_equal(taken.y, [5, 0, 5])
-  np.testing.assert_array_equal(taken.x[:, 0, 0, 0], [20, 0, 20])
-  assert taken.x.dtype == jnp.uint8 and taken.x.shape == (3, 2, 2, 1)
+  assert split.x.shape == (6, 4) and len(split) == 6
+  x, y = jax.jit(device.take)(split, jnp.array([5, 0, 5]))
+  np.testing.assert_array_equal(y, [5, 0, 5])
+  np.testing.assert_array_equal(x[0, :, :, 0], [[20, 21], [22, 23]])
+  np.testing.assert_array_equal(x[:, 0, 0, 0], [20, 0, 20])
+  assert x.dtype == jnp.uint8 and x.shape == (3, 2, 2, 1)
 
 
 def test_place_takes_a_sharding():

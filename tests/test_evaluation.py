@@ -49,7 +49,7 @@ def test_evaluation_has_each_example_once(images, batch, devices):
     found = step(w, stats, jnp.float32(0.5), images, index, present)
     total = {k: v + batch * float(found[k]) / 10 for k, v in total.items()}
 
-  x = np.asarray(images.x) / 255
+  x = np.asarray(images.x).reshape(10, *images.shape) / 255
   x = (x - np.array(IMAGES["mean"])) / np.array(IMAGES["std"])
   logits = 0.5 * x.reshape(10, -1) @ np.asarray(w) + np.asarray(stats)
   log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

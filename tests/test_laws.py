@@ -58,7 +58,8 @@ def _problem(row: str, devices: int) -> Problem:
 
   def split(name):
     x = 2 * jax.random.normal(key(name), (EXAMPLES, SIZE))
-    return parallel.replicate(device.Split(x, factors * target(x)), mesh)
+    made = device.Split(x, factors * target(x), x.shape[1:])
+    return parallel.replicate(made, mesh)
 
   def draw(split, name, step):
     order = device.indices(key(f"{name}/order"), step, EXAMPLES, BATCH)

@@ -98,7 +98,7 @@ def build():
   """The parts of a search, in the precision that is in force."""
   rng = np.random.default_rng(0)
   train, valid = (
-    device.Split(
+    device.split(
       jnp.asarray(rng.normal(size=(12, 3))),
       jnp.asarray(rng.integers(4, size=12)),
     )
@@ -370,7 +370,7 @@ def test_an_epoch_of_batches_has_each_example_once(images):
     assert sorted(order) == list(range(10))
     x = np.concatenate([batch.x for batch in found])
     expected = augment.normalise(
-      images.x[order], IMAGES["mean"], IMAGES["std"]
+      device.take(images, jnp.asarray(order))[0], IMAGES["mean"], IMAGES["std"]
     )
     np.testing.assert_allclose(x, expected, rtol=1e-6)
     epochs.append(order)

@@ -56,7 +56,7 @@ def build(make, spec=SPEC):
     name: jnp.asarray(0.3 * rng.normal(size=a.shape))
     for name, a in algorithm.init(jax.random.key(0), 1.0).items()
   }
-  split = device.Split(
+  split = device.split(
     jnp.asarray(rng.normal(size=(16, 3))), jnp.asarray(rng.normal(size=16))
   )
   optimizers = [

@@ -4,7 +4,8 @@ The order of the examples is a function of (key, step) alone: any step can be
 replayed, and a run that resumes sees what it would have seen.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
 
 import chex
 import jax
@@ -13,17 +14,29 @@ import jax.numpy as jnp
 import numpy as np
 
 
-class Split(NamedTuple):
-  """Examples that stay together: x [N, ...] and y [N]."""
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("x", "y"), meta_fields=("shape",))
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Examples that stay together.
+
+  Attributes:
+    x: [N, size of an example], flat: a TPU would copy images [N, H, W, C] as a
+      whole into another layout for each batch that is taken from them.
+    y: [N].
+    shape: of an example, as (H, W, C).
+  """
   x: Array
   y: Array
+  shape: tuple[int, ...]
+
+  def __len__(self) -> int:
+    return len(self.y)
 
 
-def place(
-    x: np.ndarray, y: np.ndarray,
-    sharding: jax.sharding.Sharding | jax.Device | None = None,
-) -> Split:
-  """Returns x [N, ...] and y [N] as arrays on the device (or `sharding`).
+def split(x: Array | np.ndarray, y: Array | np.ndarray) -> Split:
+  """Returns x [N, ...] and y [N] as a split.
 
   Raises:
     ValueError: x and y differ in length, or are empty.
@@ -32,14 +45,29 @@ def place(
     raise ValueError(
         "expected as many images as labels, at least one; got shapes "
         f"{x.shape} and {y.shape}")
-  return jax.device_put(Split(x, y), sharding)
+  return Split(x.reshape(len(x), -1), y, x.shape[1:])
 
 
-def take(split: Split, index: Array) -> Split:
-  """Returns the examples `index` [B] of a split; the indices must be valid."""
+def place(
+    x: np.ndarray, y: np.ndarray,
+    sharding: jax.sharding.Sharding | jax.Device | None = None,
+) -> Split:
+  """Returns x [N, ...] and y [N] as a split on the device (or `sharding`).
+
+  Raises:
+    ValueError: see `split`.
+  """
+  return jax.device_put(split(x, y), sharding)
+
+
+def take(examples: Split, index: Array) -> tuple[Array, Array]:
+  """Returns examples `index` [B], which must be valid: x [B, ...] and y [B]."""
   chex.assert_rank(index, 1)
   chex.assert_type(index, int)
-  return Split(*(a.at[index].get(mode="promise_in_bounds") for a in split))
+  x, y = (
+      a.at[index].get(mode="promise_in_bounds")
+      for a in (examples.x, examples.y))
+  return x.reshape(len(index), *examples.shape), y
 
 
 def steps_per_epoch(size: int, batch: int) -> int:

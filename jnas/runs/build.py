@@ -311,7 +311,7 @@ def evaluator(
   )
 
   def evaluate(state, edge_weights, split, batches=None):
-    index, present = device.eval_batches(len(split.x), batch)
+    index, present = device.eval_batches(len(split), batch)
     index, present = index[:batches], present[:batches]
     parts = [
       step(state.weights, state.stats, edge_weights, split, i, p)

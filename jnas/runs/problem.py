@@ -65,7 +65,7 @@ def read(
   )
   # One level sees training images alone; two take turns.
   seen = splits[:1] if recipe.one_level(config) else splits
-  clock = build.clock(config, min(len(split.x) for split in seen))
+  clock = build.clock(config, min(map(len, seen)))
   spec = recipe.spec(config, len(data.classes))
   table = benchmark.load(config.space.table) if config.space.table else None
   if table:

@@ -180,7 +180,7 @@ def build_plan(
     name: of the second split, for its metrics.
   """
   train, test = splits
-  clock = build.clock(config, len(train.x))
+  clock = build.clock(config, len(train))
   learning_rate, drop = build.schedules(config, clock)
   network = build.network(config, spec, mesh)
   optimizer = build.weights_optimizer(config, learning_rate)

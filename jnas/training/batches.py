@@ -69,15 +69,15 @@ def image_draw(
 
   def draw(split: device.Split, name: str, step: Array) -> losses.Batch:
     order = device.indices(
-      keys.stream(seed, f"{name}/order"), step, len(split.x), batch
+      keys.stream(seed, f"{name}/order"), step, len(split), batch
     )
     start = offset(local)
-    examples = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
+    x, y = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
     positions = start + jnp.arange(local)
     noise = keys.stream(seed, f"{name}/augment", step)
     x = augment.augment(
       keys.per_example(noise, positions),
-      examples.x,
+      x,
       mean,
       std,
       pad=pad,
@@ -87,6 +87,6 @@ def image_draw(
       dtype=dtype,
     )
     paths = keys.stream(seed, f"{name}/paths", step)
-    return losses.Batch(x, examples.y, keys.per_example(paths, positions))
+    return losses.Batch(x, y, keys.per_example(paths, positions))
 
   return draw

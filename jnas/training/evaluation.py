@@ -40,8 +40,8 @@ def eval_step(
   """
 
   def step(weights, stats, edge_weights, split, index, present):
-    examples = device.take(split, index)
-    x = augment.normalise(examples.x, mean, std, jnp.float32)
+    x, y = device.take(split, index)
+    x = augment.normalise(x, mean, std, jnp.float32)
     (logits, _), _ = network.apply(
       {"params": weights, "batch_stats": stats},
       x,
@@ -49,8 +49,8 @@ def eval_step(
       train=own_statistics,
       mutable=["batch_stats"],
     )
-    loss = losses.cross_entropy(logits, examples.y)
-    right = losses.correct(logits, examples.y)
+    loss = losses.cross_entropy(logits, y)
+    right = losses.correct(logits, y)
     return average(
       {"loss": (loss * present).mean(), "accuracy": (right * present).mean()}
     )
