@@ -118,6 +118,7 @@ def test_the_table_of_a_run(capsys, tmp_path):
     ("DARTS_V2 --max-macs=", "such as 600e6, got ''"),
     ("DARTS_V2 --stem=imagenet --channels=9", "needs an even number, got 9"),
     ("DARTS_V2 --stem=imagenet --layers=2", "got --layers=2"),
+    ("DARTS_V2 --max-macs=6e8 --channels=9", "expected no --channels"),
   ],
 )
 def test_a_mistake_is_one_sentence(capsys, words, message):
@@ -129,3 +130,13 @@ def test_a_mistake_is_one_sentence(capsys, words, message):
   output = capsys.readouterr()
   assert output.out == "" and output.err.count("\n") == 1
   assert output.err.startswith("cost: ") and message in output.err
+
+
+@pytest.mark.parametrize("given", ["--image-size=224", "--stem=imagenet"])
+def test_large_images_are_those_of_imagenet(capsys, given):
+  assert cost.main(["PDARTS", given, "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  size = found["layers"], found["channels"], found["classes"]
+  assert size == (14, 48, 1000)
+  assert (found["stem"], found["image_size"]) == ("imagenet", 224)
+  assert found["macs"]["conv_linear"] == 542_819_328

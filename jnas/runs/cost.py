@@ -28,6 +28,7 @@ from jnas.ops.table import OpCounts
 from jnas.spaces import cnn, cost, discrete
 from jnas.spaces.spec import Spec
 
+_IMAGENET = 64  # pixels of an image from which on the stem is ImageNet's
 _WIDTHS = range(2, 2**16, 2)  # even: ImageNet's stem halves them
 _CONVENTIONS: dict[str, Callable[[OpCounts, Spec], int]] = {
   "conv_linear": lambda work, spec: work.macs,
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
   """What the command line asks for, as it is printed with --json."""
   genotype = genotype_lib.load(options.genotype)
+  _fill(options, isinstance(genotype, NasBench201Genotype))
   derive = functools.partial(
     discrete.derived,
     genotype,
@@ -72,8 +74,6 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
       ],
       options.max_macs,
     )
-  elif width is None:
-    width = 16 if isinstance(genotype, NasBench201Genotype) else 36
   if imagenet and width % 2:
     raise ValueError(
       f"--channels: the stem of ImageNet needs an even number, got {width}"
@@ -103,6 +103,29 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
   }
 
 
+def _fill(options: argparse.Namespace, stages: bool) -> None:
+  """Puts the field's values where the command line gives none.
+
+  Args:
+    options: of the command line; changed.
+    stages: whether the network is one of NAS-Bench-201.
+  """
+  if options.max_macs is not None and options.channels is not None:
+    raise ValueError(
+      "--max-macs finds the number of channels: expected no --channels beside "
+      f"it, got {options.channels}"
+    )
+  if options.stem is None:
+    large = (options.image_size or 0) >= _IMAGENET and not stages
+    options.stem = "imagenet" if large else "cifar"
+  imagenet = options.stem == "imagenet"
+  options.channels = options.channels or (
+    48 if imagenet else 16 if stages else 36
+  )
+  options.classes = options.classes or (1000 if imagenet else 10)
+  options.image_size = options.image_size or (224 if imagenet else 32)
+
+
 def _layers(genotype: AnyGenotype, options: argparse.Namespace) -> int:
   """The cells of the network, of NAS-Bench-201 those of each stage."""
   if isinstance(
@@ -113,7 +136,9 @@ def _layers(genotype: AnyGenotype, options: argparse.Namespace) -> int:
       f"{genotype_lib.format_text(genotype)[:60]}"
     )
   stages = isinstance(genotype, NasBench201Genotype)
-  own = len(genotype.cells) if isinstance(genotype, StackGenotype) else 20
+  own = 14 if options.stem == "imagenet" else 20
+  if isinstance(genotype, StackGenotype):
+    own = len(genotype.cells)
   layers = options.layers or (5 if stages else own)
   if isinstance(genotype, StackGenotype) and layers != own:
     raise ValueError(
@@ -231,15 +256,19 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "genotype", help="a published cell's name, a genotype, its file, or a run"
   )
-  add("--channels", help="default: 36; of NAS-Bench-201, 16")
+  add("--channels", help="default: 36; of NAS-Bench-201 16, on ImageNet 48")
   add(
     "--layers",
-    help="default: 20; of NAS-Bench-201, 5 in each stage; of a genotype of "
-    "independent cells, as many",
+    help="default: 20; of NAS-Bench-201 5 in each stage, on ImageNet 14, of a "
+    "genotype of independent cells as many",
   )
-  add("--classes", default=10, help="default: 10")
-  add("--image-size", default=32, help="default: 32")
-  parser.add_argument("--stem", choices=("cifar", "imagenet"), default="cifar")
+  add("--classes", help="default: 10; on ImageNet 1000")
+  add("--image-size", help="default: 32; on ImageNet 224")
+  parser.add_argument(
+    "--stem",
+    choices=("cifar", "imagenet"),
+    help=f"default: imagenet for images of {_IMAGENET} pixels or more",
+  )
   parser.add_argument(
     "--auxiliary",
     action="store_true",
