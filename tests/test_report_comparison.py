@@ -108,3 +108,18 @@ def test_dots_stand_over_the_mean_and_deviation_of_their_seeds(tmp_path):
   assert found["rings"] == [[[0.8, 0.0]]]
   assert found["line"] == [[[0.7, -0.25], [0.7, 0.25]]]
   assert "best 90.00%" in figure.svg
+
+
+def test_perplexities_are_shown_as_they_are_and_the_lowest_is_best(tmp_path):
+  """Percentages, and the best accuracy, are of images."""
+  run = records.read(make_search(tmp_path / "run"))
+  members = [
+    Member(str(k), {"valid_perplexity": value}, run)
+    for k, value in enumerate((12.5, 10.0))
+  ]
+  group = Group("a", members, chosen={"seed": 1, "valid_perplexity": 10.0})
+  figure, *_ = comparison._spread([group]).parts
+  assert figure.title == "Validation perplexity of each seed"
+  assert "%" not in figure.svg and "12" in figure.svg
+  note = comparison._overview([group]).note
+  assert "lowest validation perplexity" in note and "accuracy" not in note

@@ -32,6 +32,7 @@ from jnas.report.groups import (
 )
 
 _PERCENT = "{:.2%}"
+_FEW = "{:.4g}"
 _NOTES = (  # number of a result, what is to be said where it has a column
   (
     "child_accuracy",
@@ -61,17 +62,23 @@ _CURVES = (  # metric, heading, format, whether logarithmic
   ("train_accuracy", "Training accuracy", sections.PERCENT, False),
   ("valid_accuracy", "Validation accuracy", sections.PERCENT, False),
   ("test_accuracy", "Test accuracy", sections.PERCENT, False),
+  ("train_perplexity", "Training perplexity", _FEW, True),
+  ("valid_perplexity", "Validation perplexity", _FEW, True),
+  ("test_perplexity", "Test perplexity", _FEW, True),
+  ("child_perplexity", "Perplexity through derived paths", _FEW, True),
   ("child_accuracy", "Accuracy through derived paths", sections.PERCENT, False),
   ("true_accuracy", "True accuracy", sections.PERCENT, False),
   ("skip_share", "Share of skip connections", sections.PERCENT, False),
   ("none_weight", "Mean weight of none", "{:.3f}", False),
   ("second_order_norm", "Norm of the second-order term", "{:.2g}", True),
 )
-_STRIPS = (
-  ("test_accuracy", "Test accuracy"),
-  ("valid_accuracy", "Validation accuracy"),
-  ("retrained_accuracy", "Retrained accuracy"),
-  ("true_accuracy", "True accuracy"),
+_STRIPS = (  # metric, heading, format
+  ("test_accuracy", "Test accuracy", _PERCENT),
+  ("valid_accuracy", "Validation accuracy", _PERCENT),
+  ("retrained_accuracy", "Retrained accuracy", _PERCENT),
+  ("true_accuracy", "True accuracy", _PERCENT),
+  ("test_perplexity", "Test perplexity", _FEW),
+  ("valid_perplexity", "Validation perplexity", _FEW),
 )
 _LONGEST = 60  # letters of a value in the table of differences
 
@@ -155,10 +162,12 @@ def _overview(groups: Sequence[Group]) -> parts.Section:
   note = (
     "Mean ± standard deviation over the seeds, the mean alone where all agree."
   )
-  if any(group.chosen for group in groups):
-    note += (
-      " Chosen is the seed whose supernet has the best validation accuracy."
-    )
+  chosen = [group.chosen for group in groups if group.chosen]
+  if chosen:
+    best = "best validation accuracy"
+    if any("valid_perplexity" in one for one in chosen):
+      best = "lowest validation perplexity"
+    note += f" Chosen is the seed whose supernet has the {best}."
   note += (
     " Times are the shortest and the longest: the first run compiles, others "
     "find its programs in the cache."
@@ -198,10 +207,10 @@ def _spread(groups: Sequence[Group]) -> parts.Section | None:
   known = measures.references(known)
   levels = {k: v for k, v in known.items() if k in ("best", "mean")}
   figures = []
-  for metric, title in _STRIPS:
+  for metric, title, form in _STRIPS:
     if any(len(group.values(metric)) > 1 for group in groups):
       across = levels if metric == "true_accuracy" else {}
-      figures.append(_strips(metric, title, groups, across))
+      figures.append(_strips(metric, title, groups, across, form))
   for metric, title, form, log in _CURVES:
     marks = []
     for group in groups:
@@ -284,7 +293,7 @@ def band(
   return [chart.Mark(name, low + high[::-1], colour, "area"), line]
 
 
-def _strips(metric, title, groups, levels) -> parts.Figure:
+def _strips(metric, title, groups, levels, form=_PERCENT) -> parts.Figure:
   """Returns a row of dots a group, a dot a seed, over mean and deviation."""
   marks, rows = [], [group.name for group in groups if group.values(metric)]
   for group in groups:
@@ -306,13 +315,13 @@ def _strips(metric, title, groups, levels) -> parts.Figure:
       shared["colour"] = "currentColor"
       marks.append(chart.Mark("chosen", [(value, y)], kind="rings", **shared))
   for name, value in levels.items():
-    words = f"{name} {value:.2%}"
+    words = f"{name} {form.format(value)}"
     marks.append(chart.Mark(words, [(value, 0)], kind="upright"))
   return chart.figure(
     f"{title} of each seed",
     marks,
     x=title.lower(),
-    x_form=_PERCENT,
+    x_form=form,
     rows=rows,
     last=False,
   )
