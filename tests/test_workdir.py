@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -36,10 +37,17 @@ def test_the_first_thing_in_a_directory_is_whose_it_is(tmp_path, monkeypatch):
   assert temporary.startswith(".config.json.") and lock == ".lock"
 
 
-def test_what_a_kill_left_before_a_config_is_a_beginning(tmp_path):
+def test_what_a_kill_left_before_a_config_is_a_beginning(tmp_path, monkeypatch):
   (tmp_path / "checkpoints").mkdir()
   (tmp_path / "process1").mkdir()
-  for name in (".lock", ".config.json.123", ".genotype.json.123"):
+  made = []
+  with monkeypatch.context() as patch:
+    replace = os.replace
+    patch.setattr(os, "replace", lambda a, b: (made.append(a), replace(a, b)))
+    record_of(tmp_path / "other")
+  (temporary,) = (pathlib.Path(path).name for path in made)  # of a real writer
+  shutil.rmtree(tmp_path / "other")
+  for name in (".lock", temporary):
     (tmp_path / name).write_text("half")
   record_of(tmp_path)
   assert sorted(os.listdir(tmp_path)) == [

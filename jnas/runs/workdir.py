@@ -13,9 +13,8 @@ import jax
 import ml_collections
 
 from jnas import config as config_lib
-from jnas.runtime.writer import Writer
+from jnas.runtime.writer import TEMPORARY, Writer
 
-_TEMPORARY = re.compile(r"\.[\w-]+\.jsonl?\.\d+")  # of a `Writer`
 _PROCESS = re.compile(r"process\d+")  # folder of another process of the run
 
 
@@ -72,7 +71,7 @@ def _is_beginning(path: pathlib.Path) -> bool:
   if path.is_dir():
     empty = path.name == "checkpoints" and not any(path.iterdir())
     return empty or bool(_PROCESS.fullmatch(path.name))
-  return path.name == ".lock" or bool(_TEMPORARY.fullmatch(path.name))
+  return path.name == ".lock" or bool(TEMPORARY.fullmatch(path.name))
 
 
 def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
@@ -87,7 +86,7 @@ def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
   with Writer(folder) as writer:
     writer.put("config.json", config.to_dict())
   for path in folder.iterdir():
-    if _TEMPORARY.fullmatch(path.name):
+    if TEMPORARY.fullmatch(path.name):
       path.unlink(missing_ok=True)
 
 

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
+import re
 import secrets
 from typing import Any
 
 from jnas.runtime import metrics
+
+# Names of the files that `_replace` has left where it was killed.
+TEMPORARY = re.compile(r"\.[\w-]+\.jsonl?\.[0-9a-f]{16}")
 
 
 def _plain(value: Any) -> Any:
