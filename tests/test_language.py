@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from jnas import genotype
 from jnas.data import windows
+from jnas.runtime import keys
 from jnas.spaces import rnn
 from jnas.training import averaging, language, state, steps
 
@@ -52,13 +54,14 @@ def objective(**changes):
   return language.objective(MODEL, **usual | changes)
 
 
-def drawing(rows, **options):
+def drawing(rows, size=None, **options):
   return language.draw(
     seed=3,
     train=windows.Windows(rows, 5, **options),
     local=B,
     offset=lambda local: 0,
     valid_rows=7,
+    size=size,
   )
 
 
@@ -110,6 +113,63 @@ def test_hidden_states_go_from_window_to_window_and_begin_at_zero():
   whole = apply({"params": weights}, columns[:11], zeros).states
   for carried, row in zip(found, (4, 9, 10, 4), strict=True):
     np.testing.assert_allclose(carried, whole[row], atol=1e-6)
+
+
+def test_sizes_change_no_number_and_compile_one_program():
+  columns, drawn = text(200), windows.Windows(200, 5, deviation=6.0)
+  assert drawn.sizes == (5, 17, 25)
+  optimizer = averaging.averaged_sgd(0.5, 5)
+  own = objective(
+    activation=0.3, temporal=0.2, rates=rnn.Rates(hidden=0.2)
+  )
+  built = []
+
+  def padded_to(size):
+    built.append(size)
+    return steps.train_step(
+      own, optimizer, drawing(200, deviation=6.0, size=size)
+    )
+
+  both = [
+    jax.jit(language.padded_step(padded_to, drawn, seed=3)),
+    jax.jit(padded_to(None)),
+  ]
+  assert built == [5, 17, 25, None]
+  at = jax.jit(lambda i: drawn.at(keys.stream(3, "windows"), i).length)
+  found = [begin(parameters(), optimizer) for _ in both]
+  ran = set()
+  for i in range(100):
+    ran.add(int(np.searchsorted(drawn.sizes, at(i))))
+    found = [
+      step(now, columns)[0] for step, now in zip(both, found, strict=True)
+    ]
+  assert ran == {0, 1, 2}
+  chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-6)
+  assert [step._cache_size() for step in both] == [1, 1]
+
+
+@pytest.mark.parametrize("deviation", [0.0, 5.0])
+def test_a_thousand_windows_take_the_size_that_they_need(deviation):
+  drawn = windows.Windows(5000, 35, deviation=deviation)
+  traced = []
+
+  def padded_to(size):
+    def step(now):
+      traced.append(size)
+      return now._replace(step=now.step + 1), jnp.int32(size)
+
+    return step
+
+  step = jax.jit(language.padded_step(padded_to, drawn, seed=3))
+  at = jax.jit(lambda i: drawn.at(keys.stream(3, "windows"), i).length)
+  now, taken = begin({}), []
+  for i in range(1000):
+    now, size = step(now)
+    fitting = [each for each in drawn.sizes if each >= at(i)]
+    assert size == min(fitting)
+    taken.append(int(size))
+  assert tuple(traced) == drawn.sizes == tuple(sorted(set(taken)))
+  assert np.mean(taken) < 40 and step._cache_size() == 1
 
 
 def test_held_out_windows_go_along():

@@ -123,6 +123,9 @@ def test_save_and_resume_is_bit_exact_and_compiles_once(
   first = plan.init()
   state, lines, own = run(plan, mesh, first)
   assert len(own._compiled) == 1
+  if row == "train":  # a branch for each size of windows
+    (program,) = own._compiled.values()
+    assert "conditional(" in program.as_text()
   shapes = jax.tree.map(lambda a: (a.shape, a.dtype), first)
   assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == shapes
   assert float(abs(state.carry.train).max()) > 0

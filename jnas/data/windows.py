@@ -2,9 +2,9 @@
 
 A text of N tokens in B columns has N // B rows. Window after window goes down
 the rows, each from where the one before it ended, so that the hidden state is
-carried on. Windows have random lengths, and are padded to one: whatever the
-length, the program is the same. Which rows a step reads is a function of
-(key, step) alone.
+carried on. Windows have random lengths, and are padded to one of a few sizes:
+whatever the length, the program is the same. Which rows a step reads is a
+function of (key, step) alone.
 """
 
 import dataclasses
@@ -73,8 +73,22 @@ class Windows:
 
   @property
   def longest(self) -> int:
-    """The length that windows are padded to."""
+    """The length that no window exceeds."""
     return self.bptt + 20 if self.deviation else self.bptt
+
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    """The lengths that windows are padded to, each to the next one, ascending.
+
+    Of a normal distribution three fifths, nearly all, and all: at the published
+    35 and 5 the sizes are 35, 45 and 55, and the mean window is padded to 39.
+
+    >>> Windows(1000, 35, deviation=5.0).sizes, Windows(1000, 35).sizes
+    ((35, 45, 55), (35,))
+    """
+    nearly_all = self.bptt + math.ceil(2 * self.deviation)
+    sizes = {self.bptt, min(nearly_all, self.longest), self.longest}
+    return tuple(sorted(sizes))
 
   @property
   def per_epoch(self) -> int:

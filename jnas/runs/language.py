@@ -148,14 +148,17 @@ def optimizer(
   )
 
 
-def draw(problem: Problem, seed: jax.Array) -> Callable[..., Any]:
-  """The windows of a seed, inside a program."""
+def draw(
+  problem: Problem, seed: jax.Array, size: int | None = None
+) -> Callable[..., Any]:
+  """The windows of a seed, inside a program, padded to a size."""
   return language.draw(
     seed=seed,
     train=problem.drawn,
     local=parallel.local_batch(problem.config.train.batch, problem.mesh),
     offset=parallel.offset,
     valid_rows=len(problem.columns[-1]) if len(problem.columns) > 1 else 0,
+    size=size,
   )
 
 
@@ -307,9 +310,15 @@ def build_training(
   )
 
   def step(seed: jax.Array) -> steps.Step:
-    return steps.train_step(
-      goal.objective, optimizer(config), draw(problem, seed), mean=parallel.mean
-    )
+    def padded_to(size: int) -> steps.Step:
+      return steps.train_step(
+        goal.objective,
+        optimizer(config),
+        draw(problem, seed, size),
+        mean=parallel.mean,
+      )
+
+    return language.padded_step(padded_to, problem.drawn, seed)
 
   def evaluate(state: State, at: int) -> trainer.Evaluation:
     average = averaging.find(state.weights_opt).average

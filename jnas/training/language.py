@@ -15,6 +15,7 @@ from jnas.runtime import keys
 from jnas.spaces import rnn
 from jnas.training.batches import Draw
 from jnas.training.losses import Batch, Objective, Outcome
+from jnas.training.steps import Step
 from jnas.training.task import Task
 
 Array = jax.Array
@@ -43,6 +44,7 @@ def draw(
   local: int,
   offset: Callable[[int], Array],
   valid_rows: int = 0,
+  size: int | None = None,
 ) -> Draw:
   """Windows of a text: (columns, stream, step) -> Batch.
 
@@ -55,7 +57,9 @@ def draw(
     local: columns of this replica.
     offset: local -> number of the first of them.
     valid_rows: rows of the held-out columns, of the stream "valid".
+    size: what windows are padded to, none of them longer; None: the longest.
   """
+  size = size or train.longest
   held_out = windows.Windows(valid_rows, train.bptt) if valid_rows else None
 
   def drawn(columns: Array, name: str, step: Array) -> Batch:
@@ -63,7 +67,7 @@ def draw(
     if name == "valid":
       cut = held_out.cut(window.start, jnp.int32(train.bptt))
       window = cut._replace(first=window.first)
-    tokens, following = windows.read(columns, window.start, train.longest)
+    tokens, following = windows.read(columns, window.start, size)
     own = keys.per_example(
       keys.stream(seed, f"{name}/dropout", step),
       offset(local) + jnp.arange(local),
@@ -73,6 +77,31 @@ def draw(
     return Batch(x, following, own)
 
   return drawn
+
+
+def padded_step(
+  build: Callable[[int], Step], train: windows.Windows, seed: int | Array
+) -> Step:
+  """A step that computes no more times than the size that its window needs.
+
+  It is one program with a branch for each size. The branch is a whole step: if
+  it were the loss, reverse mode would keep what each of them saves.
+
+  Args:
+    build: size -> the step on windows that are padded to it.
+    train: the windows of the training text.
+    seed: of all streams, as in `draw`.
+  """
+  each = [build(size) for size in train.sizes]
+  if len(each) == 1:
+    return each[0]
+
+  def step(state, *columns):
+    length = train.at(keys.stream(seed, "windows"), state.step).length
+    which = jnp.searchsorted(jnp.asarray(train.sizes), length)
+    return lax.switch(which, each, state, *columns)
+
+  return step
 
 
 def _cross_entropy(logits: Array, targets: Array, length: Array) -> Array:
