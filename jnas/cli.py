@@ -7,6 +7,7 @@
   jnas report FOLDER ...                   the report on a run, or on several
   jnas watch FOLDER ...                    runs as they go, from their files
   jnas cost GENOTYPE                       parameters and multiply-adds
+  jnas plan CONFIG --target=v5e:2x2        memory and time on other devices
 
 CONFIG is as of `python -m jnas.main --config=CONFIG`, such as
 configs/darts.py:quick, and all of its flags may follow: jnas search --help.
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "report": _report,
     "watch": _watch,
     "cost": _cost,
+    "plan": _plan,
     **{name: lambda words: _run(command, words) for name in _TASKS},
   }
   if command not in commands:
@@ -66,9 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: str, words: Sequence[str]) -> int:
   from jnas import main as main_lib  # late: it loads JAX
 
+  words = (f"jnas {command}", *_with_config(words))
+  return main_lib.main(words, _TASKS[command])
+
+
+def _with_config(words: Sequence[str]) -> Sequence[str]:
+  """The words, the first of which may be the config itself."""
   if words and not words[0].startswith("-"):
-    words = (f"--config={words[0]}", *words[1:])
-  return main_lib.main((f"jnas {command}", *words), _TASKS[command])
+    return (f"--config={words[0]}", *words[1:])
+  return words
 
 
 def _report(words: Sequence[str]) -> int:
@@ -87,6 +95,12 @@ def _cost(words: Sequence[str]) -> int:
   from jnas.runs import cost  # late: it loads JAX
 
   return cost.main(words)
+
+
+def _plan(words: Sequence[str]) -> int:
+  from jnas.runs import plan  # late: it loads JAX
+
+  return plan.main(_with_config(words))
 
 
 def _list(words: Sequence[str]) -> int:

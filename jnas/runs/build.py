@@ -52,16 +52,26 @@ def load(config: ml_collections.ConfigDict) -> sources.ImageData:
     ValueError, FileNotFoundError: it cannot be had; the message says which
       fields name it. Or no device has the memory to train on it.
   """
+  data = read(config)
+  check_memory(config, data)
+  return data
+
+
+def read(config: ml_collections.ConfigDict) -> sources.ImageData:
+  """The data set of a config, whatever the devices.
+
+  Raises:
+    ValueError, FileNotFoundError: it cannot be had; the message says which
+      fields name it.
+  """
   name, path = config.data.name, config.data.path
   try:
-    data = sources.load(name, path, config.data.limit)
+    return sources.load(name, path, config.data.limit)
   except (ValueError, FileNotFoundError) as error:
     raise type(error)(
       f"data.name={name!r}, data.path={path!r}: {error}\n"
       "Both are fields: --config.data.name=... --config.data.path=..."
     ) from error
-  check_memory(config, data)
-  return data
 
 
 def check_memory(
@@ -296,19 +306,7 @@ def evaluator(
   `own_statistics`, with those of its batch. A fourth argument leaves it at so
   many batches.
   """
-  whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
-  step = parallel.shard_step(
-    eval_step(
-      network,
-      mean=data.mean,
-      std=data.std,
-      average=parallel.mean,
-      own_statistics=own_statistics,
-    ),
-    mesh,
-    in_specs=(whole, whole, whole, whole, shared, shared),
-    out_specs=whole,
-  )
+  step = eval_program(network, data, mesh, own_statistics)
 
   def evaluate(state, edge_weights, split, batches=None):
     index, present = device.eval_batches(len(split), batch)
@@ -327,7 +325,42 @@ def evaluator(
   return evaluate
 
 
+def eval_program(
+  network: Any,
+  data: sources.ImageData,
+  mesh: Mesh,
+  own_statistics: bool = False,
+) -> Callable[..., dict[str, jax.Array]]:
+  """The program of one batch of an evaluation, as `eval_step` takes it."""
+  whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
+  return parallel.shard_step(
+    eval_step(
+      network,
+      mean=data.mean,
+      std=data.std,
+      average=parallel.mean,
+      own_statistics=own_statistics,
+    ),
+    mesh,
+    in_specs=(whole, whole, whole, whole, shared, shared),
+    out_specs=whole,
+  )
+
+
 def on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
   """(images, labels) pairs as splits on every device of the mesh."""
   everywhere = NamedSharding(mesh, PartitionSpec())
   return tuple(device.place(*pair, everywhere) for pair in pairs)
+
+
+def shapes_on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
+  """`on_devices`, without the data: what a program is compiled for."""
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return tuple(abstract(device.split(*pair), everywhere) for pair in pairs)
+
+
+def abstract(tree: Any, sharding: NamedSharding) -> Any:
+  """The shapes and types of a tree's arrays, placed on devices."""
+  return jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+  )

@@ -1,7 +1,7 @@
 """What a search is given: data, devices, clock, stages."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -44,6 +44,7 @@ def read(
   config: ml_collections.ConfigDict,
   data: sources.ImageData | None = None,
   devices: Sequence[jax.Device] | None = None,
+  place: Callable[..., Any] = build.on_devices,
 ) -> Problem:
   """The data, the devices and the stages of a config.
 
@@ -51,6 +52,7 @@ def read(
     config: of task "search".
     data: if they are not those that the config names.
     devices: if they are not all.
+    place: how data get there, as `build.on_devices`.
   """
   data = data or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
@@ -59,7 +61,7 @@ def read(
     first, second = sources.split(data.train_y, share, config.seed)
   else:
     first = second = slice(None)
-  splits = build.on_devices(
+  splits = place(
     mesh,
     *((data.train_x[part], data.train_y[part]) for part in (first, second)),
   )

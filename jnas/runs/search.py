@@ -5,6 +5,7 @@ import functools
 import pathlib
 from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -137,8 +138,7 @@ def build_plan(
     )
   if algorithm.skip_dropout is not None:
     drop["skip"] = algorithm.skip_dropout
-  skip_zero_ops = algorithm.samples_paths or pruned
-  network = build.network(config, stage.spec, problem.mesh, skip_zero_ops)
+  network = stage_network(problem, stage, algorithm)
   weights_optimizer = build.weights_optimizer(config, learning_rate)
   arch_optimizer = build.arch_optimizer(config)
   begun = origin(problem, stage)
@@ -254,6 +254,17 @@ def build_plan(
     if algorithm.estimate and not pruned  # there cheap is good
     else lambda values: None,
     program=None if problem.stages.restarts else stage.spec,
+  )
+
+
+def stage_network(
+  problem: Problem, stage: Stage, algorithm: base.Algorithm
+) -> nn.Module:
+  """The network of a stage."""
+  pruned = not problem.stages.restarts
+  skip_zero_ops = algorithm.samples_paths or pruned
+  return build.network(
+    problem.config, stage.spec, problem.mesh, skip_zero_ops
   )
 
 

@@ -178,7 +178,7 @@ class Trainer:
     self.complete = False
     self._seed = parallel.replicate(jnp.uint32(seed), mesh)
     self._every = periods.write
-    self._block = periods.dispatch or _block(periods.write, mesh)
+    self._block = block(periods, mesh)
     self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
     self._pending: list[tuple[int, int, Any]] = []
     self._began = time.monotonic() - past.seconds
@@ -250,19 +250,7 @@ class Trainer:
   def _compile(self, name: str, length: int, state: State, fed: tuple):
     self._count()
     started = time.monotonic()
-    whole, split = PartitionSpec(), state_lib.specs()
-    build = self.plan.steps[name]
-
-    def run(state: State, seed: jax.Array, *fed: Any):
-      return steps.repeated(build(seed), length)(state, *fed)
-
-    step = parallel.shard_step(
-      run,
-      self.mesh,
-      in_specs=(split, whole, *self.plan.feed.specs),
-      out_specs=(split, whole),
-      donate=0,
-    )
+    step = program(self.plan, self.mesh, name, length)
     compiled = step.lower(state, self._seed, *fed).compile()
     self._mark, self._steps_since = time.monotonic(), 0
     self._compiling += self._mark - started
@@ -345,6 +333,36 @@ class Trainer:
     return state
 
 
-def _block(every: int, mesh: Mesh) -> int:
-  """Steps of one dispatch: one on CPU (see `steps.repeated`)."""
-  return 1 if parallel.platform(mesh) == "cpu" else min(every, 10)
+def program(
+  plan: Plan, mesh: Mesh, name: str, length: int
+) -> Callable[..., Any]:
+  """The program of a step, to be compiled: (state, seed, *fed) -> both.
+
+  It returns the state, for which it may reuse the memory of the one that it is
+  given, and metrics [length].
+
+  Args:
+    plan: with the step.
+    mesh: the devices.
+    name: of the step in the plan.
+    length: steps that one call does.
+  """
+  whole, split = PartitionSpec(), state_lib.specs()
+  build = plan.steps[name]
+
+  def run(state: State, seed: jax.Array, *fed: Any):
+    return steps.repeated(build(seed), length)(state, *fed)
+
+  return parallel.shard_step(
+    run,
+    mesh,
+    in_specs=(split, whole, *plan.feed.specs),
+    out_specs=(split, whole),
+    donate=0,
+  )
+
+
+def block(periods: Periods, mesh: Mesh) -> int:
+  """Steps of one dispatch: by default one on CPU (see `steps.repeated`)."""
+  own = 1 if parallel.platform(mesh) == "cpu" else min(periods.write, 10)
+  return periods.dispatch or own
