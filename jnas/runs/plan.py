@@ -48,10 +48,10 @@ class Chip(NamedTuple):
   clock: float | None
 
 
-# From cloud.google.com/tpu/docs. The clocks of v5e and v5p follow from peak
-# rate and units there: 197e12 and 459e12 operations a second of four and eight
-# units, each of which does 2 * 128 * 128 a cycle. Of v6e the pages differ in
-# the number of units.
+# Memory as cloud.google.com/tpu/docs has it. A clock follows from the peak rate
+# there, 275e12, 197e12 and 459e12 operations a second, and the units that JAX
+# knows of (jax/_src/pallas/mosaic/tpu_info.py), 8, 4 and 8, each of which does
+# 2 * 128 * 128 a cycle. For v6e such a quotient is no clock that a chip has.
 CHIPS: Mapping[str, Chip] = {
   "v4": Chip(32 * 2**30, 1.05e9),
   "v5e": Chip(16 * 2**30, 1.5e9),
