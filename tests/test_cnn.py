@@ -60,13 +60,17 @@ def drawn(tree, dtype=np.float32):
 
 def plain_network(spec, params, x, weights=None, drop=None):
   """Training-mode logits and features of the auxiliary layer."""
-  norm = params["stem_norm"]
-  s1 = plain_cells.batch_norm(
-    plain.convolution(x, params["stem"]),
-    norm["scale"],
-    norm["bias"],
-  )
-  s0, halved, auxiliary = s1, False, None
+
+  def stem(x, name, stride):
+    norm, y = params[f"{name}_norm"], plain.convolution(x, params[name], stride)
+    return plain_cells.batch_norm(y, norm["scale"], norm["bias"])
+
+  if spec.imagenet:
+    s0 = stem(jax.nn.relu(stem(x, "stem", 2)), "stem1", 2)
+    s1 = stem(jax.nn.relu(s0), "stem2", 2)
+  else:
+    s0 = s1 = stem(x, "stem", 1)
+  halved, auxiliary = spec.imagenet, None
   for i, layer in enumerate(spec.layers):
     y = plain_cells.cell_output(
       spec.cell(layer.cell),
@@ -87,11 +91,12 @@ def plain_network(spec, params, x, weights=None, drop=None):
 
 def plain_head(params, x):
   """Of an image below 8 x 8, so without its pool."""
-  norm0, norm1 = params["norm0"], params["norm1"]
+  norm0, norm1 = params["norm0"], params.get("norm1")
   x = plain.convolution(jax.nn.relu(x), params["point"])
   x = plain_cells.batch_norm(x, norm0["scale"], norm0["bias"])
   x = plain.convolution(jax.nn.relu(x), params["square"])
-  x = plain_cells.batch_norm(x, norm1["scale"], norm1["bias"])
+  if norm1:
+    x = plain_cells.batch_norm(x, norm1["scale"], norm1["bias"])
   return linear(params["classifier"], jax.nn.relu(x).mean((1, 2)))
 
 
@@ -100,16 +105,27 @@ def linear(params, x):
 
 
 @pytest.mark.parametrize(
-  "searched,loop", [(True, False), (True, True), (False, False)]
+  "searched,loop,imagenet",
+  [
+    (True, False, False),
+    (True, True, False),
+    (True, True, True),
+    (False, False, False),
+    (False, False, True),
+  ],
 )
-def test_a_network_is_its_cells_one_after_the_other(searched, loop, x64):
+def test_a_network_is_its_cells_one_after_the_other(
+  searched, loop, imagenet, x64
+):
   options = dict(cells=4, width=2, classes=3, auxiliary=True)
+  options |= dict(imagenet=imagenet, auxiliary_norm=not imagenet)
   if searched:
     spec = spec_lib.supernet(S3[:2], nodes=1, **options)
   else:
     spec = discrete.derived(TINY, **options)
-  variables = drawn(shapes(spec, size=8), np.float64)
-  x = normal(4, 8, 8, 3, dtype=np.float64)
+  pixels = 64 if imagenet else 8
+  variables = drawn(shapes(spec, size=pixels), np.float64)
+  x = normal(4, pixels, pixels, 3, dtype=np.float64)
   weights = drop = None
   if searched:
     weights = {
@@ -134,17 +150,19 @@ def test_a_network_is_its_cells_one_after_the_other(searched, loop, x64):
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_auxiliary_head_pools_eight_by_eight_to_two_by_two(x64):
+@pytest.mark.parametrize("size,stride", [(8, 3), (7, 2)])
+def test_the_auxiliary_head_pools_to_two_by_two(size, stride, x64):
   # One linear layer away from the end, by the code of DARTS: ReLU, mean of
-  # 5 x 5 with stride 3, 1 x 1, 2 x 2, of which one pixel is left.
+  # 5 x 5 with stride 3 (of 2 on ImageNet), 1 x 1, 2 x 2, which leaves a pixel.
   norm = functools.partial(BatchNorm, train=True)
-  head, x = cnn.Auxiliary(3, norm), normal(4, 8, 8, 6, dtype=np.float64)
+  head = cnn.Auxiliary(3, norm, stride)
+  x = normal(4, size, size, 6, dtype=np.float64)
   tree = jax.eval_shape(head.init, jax.random.key(0), x)["params"]
   params = drawn(tree, np.float64)
   windows = np.maximum(np.asarray(x), 0)
   rows = [
-    [windows[:, i : i + 5, j : j + 5].mean((1, 2)) for j in (0, 3)]
-    for i in (0, 3)
+    [windows[:, i : i + 5, j : j + 5].mean((1, 2)) for j in (0, stride)]
+    for i in (0, stride)
   ]
   pooled = jnp.asarray(np.stack([np.stack(row, 1) for row in rows], 1))
 

@@ -16,9 +16,10 @@ from jnas.spaces.spec import S1
 KNOWN = {}  # cells already counted
 
 
-def shapes(spec):
+def shapes(spec, pixels=32):
   init = functools.partial(cnn.Network(spec).init, train=False)
-  return jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  x = jax.ShapeDtypeStruct((1, pixels, pixels, 3), jnp.float32)
+  return jax.eval_shape(init, jax.random.key(0), x)
 
 
 def size(tree):
@@ -125,6 +126,54 @@ def test_published_networks(name, total, without, classes, cells_once):
   assert cnn.count(params) == without + more[0]
   assert cnn.count(params, auxiliary=True) == total + sum(more)
   assert size(params["auxiliary"]) == head
+
+
+@pytest.mark.parametrize(
+  "name,width,without,auxiliary_norm,total",
+  [
+    ("DARTS_V1", 48, 4_510_432, False, 5_771_208),
+    ("DARTS_V2", 48, 4_718_752, False, 5_979_528),
+    ("DARTS_V2", 48, 4_718_752, True, 5_981_064),
+    ("PDARTS", 48, 4_944_352, True, 6_206_664),
+    ("GDAS_F1", 48, 3_841_888, False, 5_102_664),
+    ("GDAS_F1", 52, 4_430_386, False, 5_699_354),
+  ],
+)
+def test_published_networks_on_imagenet(
+  name, width, without, auxiliary_norm, total, cells_once
+):
+  spec = discrete.derived(
+    ZOO[name],
+    cells=14,
+    width=width,
+    classes=1000,
+    auxiliary=True,
+    auxiliary_norm=auxiliary_norm,
+    imagenet=True,
+  )
+  params = shapes(spec, 224)["params"]
+  assert cnn.count(params) == without
+  assert cnn.count(params, auxiliary=True) == total
+
+
+def test_the_search_network_of_pc_darts_on_imagenet(cells_once):
+  # Stem: 3 to 8, 8 to 16 and 16 to 16 channels; the first cell reads 16 and 16.
+  spec = spec_lib.supernet(
+    S1, cells=8, width=16, classes=1000, partial=2, imagenet=True
+  )
+  params = shapes(spec, 224)["params"]
+  stem = 9 * (3 * 8 + 8 * 16 + 16 * 16) + 2 * (8 + 16 + 16)
+  found = {k: size(v) for k, v in params.items() if k.startswith("stem")}
+  assert sum(found.values()) == stem
+  assert params["cell0"]["all"].shape == (16 * 16 + 16 * 16 + ops(16, 2),)
+
+
+def ops(channels, partial):
+  """Parameters of 14 edges of the eight operators, of stride one."""
+  c = channels // partial
+  separable = 2 * (9 + 25) * c + 4 * c * c
+  dilated = (9 + 25) * c + 2 * c * c
+  return 14 * (separable + dilated)
 
 
 def test_darts_v2_cell_by_cell():

@@ -27,7 +27,8 @@ FLOPS = np.array(
 )
 CONVOLUTIONAL = tuple(op for op in table.OPERATORS if "conv" in op)
 CONVOLUTIONAL += ("skip_connect",)
-HALVED = [(9, 12), (5, 6), (3, 3)]  # of images of an odd size
+HALVED = [(9, 12), (5, 6), (3, 3)]  # what cells see, of an odd size
+STEM = [(36, 48), (18, 24), (9, 12)]  # of ImageNet, of images eight times that
 
 
 @pytest.mark.parametrize(
@@ -91,18 +92,20 @@ def test_an_operator_that_is_not_known():
   ],
 )
 def test_published_networks_on_imagenet(name, products, with_elements):
-  spec = discrete.derived(ZOO[name], cells=14, width=48, classes=1000)
+  spec = discrete.derived(
+    ZOO[name], cells=14, width=48, classes=1000, imagenet=True
+  )
+  size = 224, 224
+  stack = cost.layer_shapes(spec, size)
   # Three convolutions of stride two; the cells read the last two.
-  stems = (56, 56, 48), (28, 28, 48)
-  stack = cost.layer_shapes(spec, (224, 224), stems)
+  assert stack[0].inputs == ((56, 56, 48), (28, 28, 48))
   assert stack[-1].output == (7, 7, 768)
   a, b, c = 24 * 112**2, 48 * 56**2, 48 * 28**2
   stem = OpCounts(9 * (3 * a + 24 * b + 48 * c), a + b + c, a + b)
-  works = [stem, *(cost.layer_counts(spec, place) for place in stack)]
-  whole = [sum(part) for part in zip(*works, strict=True)]
-  assert whole[0] + 768 * 1000 == products
-  elements = 2 * whole[1] + whole[2]
-  assert round((products + elements) / 1e6, 2) == with_elements
+  assert cost.network_counts(spec, size)["stem"] == stem
+  assert cost.network_flops(spec, size) == products
+  found = cost.network_flops(spec, size, elementwise=True)
+  assert round(found / 1e6, 2) == with_elements
 
 
 def test_the_count_of_nas_bench_201():
@@ -127,16 +130,24 @@ def specs():
   options = dict(cells=3, width=8, classes=7)
   named = {"varied": dataclasses.replace(varied, cells=cells)}
   named["partial"] = spec_lib.supernet(S1, nodes=2, partial=4, **options)
+  named["imagenet"] = spec_lib.supernet(
+    S1, nodes=2, imagenet=True, **options
+  )
   named["stages"] = spec_lib.nas_bench_201(cells=1, width=8, classes=7)
   for name in ("DARTS_V2", "AmoebaNet", "GDAS_F1"):
     named[name] = discrete.derived(ZOO[name], auxiliary=True, **options)
   return named
 
 
+def image(spec):
+  """The size of images of which cells see `HALVED`."""
+  return (72, 96) if spec.imagenet else HALVED[0]
+
+
 def by_shapes(spec):
   """Products and normalised elements: each weight's size times its pixels."""
   init = functools.partial(cnn.Network(spec).init, train=False)
-  x = jnp.zeros((1, *HALVED[0], 2))
+  x = jnp.zeros((1, *image(spec), 2))
   variables = jax.eval_shape(init, jax.random.key(0), x)
   found = {"params": 0, "batch_stats": 0}
   reached = [i for i, layer in enumerate(spec.layers) if layer.reduction]
@@ -151,8 +162,9 @@ def by_shapes(spec):
         pixels = 1
       elif layer == "head_norm":
         pixels = math.prod(HALVED[2])
-      elif not layer.startswith("cell"):
-        pixels = math.prod(HALVED[0])
+      elif layer.startswith("stem"):
+        i = int(layer.removesuffix("_norm").removeprefix("stem") or 0)
+        pixels = math.prod(STEM[i] if spec.imagenet else HALVED[0])
       else:
         i = int(layer.removeprefix("cell"))
         before = HALVED[sum(r < i for r in reached)]
@@ -172,14 +184,16 @@ def test_each_weight_of_a_network_is_used_once_a_pixel(name):
   spec = SPECS[name]
   products, normalised = by_shapes(spec)
   assert products > 0 and normalised > 0
-  assert cost.network_flops(spec, HALVED[0], 2) == products
-  places = cost.layer_shapes(spec, HALVED[0])
+  assert cost.network_flops(spec, image(spec), 2) == products
+  places = cost.layer_shapes(spec, image(spec))
   rectified = sum(
     cost.layer_counts(spec, place).relu_elements for place in places
   )
   if spec.head_norm:
     rectified += math.prod(places[-1].output)
-  found = cost.network_flops(spec, HALVED[0], 2, elementwise=True)
+  if spec.imagenet:
+    rectified += sum(map(math.prod, STEM[:2])) * 8 - math.prod(STEM[0]) * 4
+  found = cost.network_flops(spec, image(spec), 2, elementwise=True)
   assert found == products + 2 * normalised + rectified
 
 

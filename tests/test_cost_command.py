@@ -117,7 +117,8 @@ def test_the_table_of_a_run(capsys, tmp_path):
     ("DARTS_V2 --max-macs=nan", "--max-macs: expected a number of multiply"),
     ("DARTS_V2 --max-macs=", "such as 600e6, got ''"),
     ("DARTS_V2 --stem=imagenet --channels=9", "needs an even number, got 9"),
-    ("DARTS_V2 --stem=imagenet --layers=2", "got --layers=2"),
+    ("|skip_connect~0|+|none~0|none~1|+|none~0|none~1|none~2| --stem=imagenet",
+     "--stem: that of ImageNet is for stacks"),
     ("DARTS_V2 --max-macs=6e8 --channels=9", "expected no --channels"),
   ],
 )

@@ -106,7 +106,8 @@ def memory(
     image: shape of an image; of an unknown data set, a small one.
     images: of a batch, on this device.
   """
-  h, w, channels = image or _SIZES.get(flat["data.name"], _SMALLEST)
+  image = image or _SIZES.get(flat["data.name"], _SMALLEST)
+  h, w, channels = image
   c = flat["space.width"]
   inside = c / (flat["space.partial"] * flat["space.bottleneck"])
   paths = flat["task"] == "retrain" or method.samples_paths
@@ -115,10 +116,14 @@ def memory(
   if not (paths or flat["train.remat"]):
     kept += _computed_edges(flat, layout) * space.edge.convolutions * inside
   n0, n1, n2 = _levels(layout.cells)
-  features = h * w * (c + kept * (n0 + n1 / 2 + n2 / 4))
+  stem = h * w * c
+  if flat["space.stem"] == "imagenet":  # C / 2, C, C channels; halved each time
+    stem, h, w = stem * (1 / 8 + 1 / 16 + 1 / 64), h / 8, w / 8
+  features = stem + h * w * kept * (n0 + n1 / 2 + n2 / 4)
   size = 2 if flat["train.dtype"] == "bfloat16" else 4
-  pad = 2 * flat["data.crop_pad"]
-  padded = (h + pad) * (w + pad) * channels if pad else 0
+  padded = 0
+  if pad := 2 * flat["data.crop_pad"]:
+    padded = (image[0] + pad) * (image[1] + pad) * channels
   weights = 3 * 4 * parameters(flat, method, space)
   return math.ceil(weights + images * (size * features + padded))
 

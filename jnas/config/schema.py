@@ -111,6 +111,10 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       # sep_conv_3x3 mine:squeeze_excite", import paths of one's own among them
       "cells": 8,  # depth; of nas_bench_201, cells in each of 3 stages
       "width": 16,  # channels of the first cell
+      "stem": "cifar",  # cifar | imagenet: three convolutions of stride two,
+      # for 224 x 224 pixels, and that auxiliary head
+      "auxiliary_norm": True,  # the auxiliary head ends with a normalisation
+      # (on ImageNet P-DARTS's does; DARTS's, PC-DARTS's and GDAS's does not)
       "nodes": 4,  # intermediate nodes of a cell; edges = n (n + 3) / 2
       "edges": "all",  # all | fixed: each node reads c_{k-2} and the node
       # before it | searched: pairs of edges first, then their operators
@@ -228,6 +232,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 CHOICES = {
   "task": ("search", "retrain", "compare", "random_pruning"),
+  "space.stem": ("cifar", "imagenet"),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),
   "algo.hypergrad": tuple(

@@ -59,12 +59,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     cells=_layers(genotype, options),
     classes=options.classes,
     auxiliary=options.auxiliary,
+    imagenet=options.stem == "imagenet",
   )
   size = options.image_size, options.image_size
-  imagenet = options.stem == "imagenet"
 
   def work(spec: Spec) -> dict[str, OpCounts]:
-    return cost.network_counts(spec, size, imagenet=imagenet)
+    return cost.network_counts(spec, size)
 
   width = options.channels
   if options.max_macs is not None:
@@ -74,12 +74,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
       ],
       options.max_macs,
     )
-  if imagenet and width % 2:
+  if options.stem == "imagenet" and width % 2:
     raise ValueError(
       f"--channels: the stem of ImageNet needs an even number, got {width}"
     )
   spec = derive(width=width)
-  works, params = work(spec), _params(spec, imagenet)
+  works, params = work(spec), _params(spec)
   auxiliary = params.pop("auxiliary", 0)
   return {
     "genotype": genotype_lib.format_text(genotype),
@@ -145,10 +145,10 @@ def _layers(genotype: AnyGenotype, options: argparse.Namespace) -> int:
       f"--layers: the genotype describes {own} cells, each its own, got "
       f"{layers}"
     )
-  if options.stem == "imagenet" and (stages or layers < 3):
+  if options.stem == "imagenet" and stages:
     raise ValueError(
-      "--stem: that of ImageNet is for stacks of at least three cells of two "
-      f"inputs, got {'NAS-Bench-201' if stages else f'--layers={layers}'}"
+      "--stem: that of ImageNet is for stacks of cells of two inputs, got "
+      "NAS-Bench-201"
     )
   return layers
 
@@ -170,8 +170,8 @@ def _macs(works: dict[str, OpCounts], spec: Spec) -> dict[str, int]:
   return {name: count(whole, spec) for name, count in _CONVENTIONS.items()}
 
 
-def _params(spec: Spec, imagenet: bool) -> dict[str, int]:
-  """Parameters by part; the network that jnas builds has CIFAR's stem."""
+def _params(spec: Spec) -> dict[str, int]:
+  """Parameters by part."""
   variables = jax.eval_shape(
     functools.partial(cnn.Network(spec).init, train=False),
     jax.random.key(0),
@@ -179,21 +179,10 @@ def _params(spec: Spec, imagenet: bool) -> dict[str, int]:
   )
   parts = {"stem": 0, "classifier": 0}
   for name, tree in variables["params"].items():
-    part = {"stem_norm": "stem", "head_norm": "classifier"}.get(name, name)
+    part = "stem" if name.startswith("stem") else name
+    part = "classifier" if name == "head_norm" else part
     size = sum(leaf.size for leaf in jax.tree.leaves(tree))
     parts[part] = parts.get(part, 0) + size
-  if imagenet:
-    _, inputs, parts["stem"] = cost.imagenet_stem(spec.width, (32, 32))
-    # A cell brings each input to its C channels by a matrix. The first reads
-    # the stem twice, the second once.
-    cells = zip(
-      cost.layer_shapes(spec, (32, 32))[:2],
-      cost.layer_shapes(spec, (32, 32), inputs)[:2],
-      strict=True,
-    )
-    for i, (own, given) in enumerate(cells):
-      channels = sum(s[2] for s in given.inputs) - sum(s[2] for s in own.inputs)
-      parts[f"cell{i}"] += own.channels * channels
   return parts
 
 

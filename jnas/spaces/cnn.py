@@ -84,10 +84,16 @@ class Network(nn.Module):
       x = x.astype(self.dtype)
     remat = nn.remat if self.remat else lambda module: module
 
-    shape = (3, 3, x.shape[-1], spec.stem * spec.width)
-    kernel = self.param("stem", table.fan_in_uniform(9 * x.shape[-1]), shape)
-    s0 = s1 = norm(name="stem_norm")(convolution(x, kernel))
-    width, halved, auxiliary = spec.width, False, None
+    s1 = x
+    for i, (channels, stride) in enumerate(spec.stem_convolutions):
+      s0, name = s1, f"stem{i or ''}"
+      c = s0.shape[-1]
+      init = table.fan_in_uniform(9 * c)
+      kernel = self.param(name, init, (3, 3, c, channels))
+      s1 = convolution(jax.nn.relu(s0) if i else s0, kernel, stride)
+      s1 = norm(name=f"{name}_norm")(s1)
+    s0 = s0 if spec.imagenet else s1
+    width, halved, auxiliary = spec.width, spec.imagenet, None
     for i, layer in enumerate(spec.layers):
       width *= 2 if layer.reduction else 1
       cell = spec.cell(layer.cell)
@@ -129,7 +135,14 @@ class Network(nn.Module):
       halved = layer.reduction
       if spec.auxiliary and i == spec.auxiliary_layer:
         if train or self.is_initializing():
-          auxiliary = Auxiliary(spec.classes, norm, name="auxiliary")(s1)
+          head = Auxiliary(
+            spec.classes,
+            norm,
+            stride=2 if spec.imagenet else 3,
+            last_norm=spec.auxiliary_norm,
+            name="auxiliary",
+          )
+          auxiliary = head(s1)
     if spec.head_norm:
       s1 = jax.nn.relu(norm(name="head_norm")(s1))
     pooled = s1.mean((1, 2))
@@ -137,21 +150,30 @@ class Network(nn.Module):
 
 
 class Auxiliary(nn.Module):
-  """The auxiliary head of DARTS on CIFAR.
+  """The auxiliary head of DARTS.
 
-  It is made for 8 x 8 features, where a 5 x 5 mean pool of stride three leaves
-  2 x 2 and a 2 x 2 convolution one pixel. Smaller features are not pooled;
-  whatever pixels are left after the convolution are averaged.
+  On CIFAR it is made for 8 x 8 features, where a 5 x 5 mean pool of stride
+  three leaves 2 x 2 and a 2 x 2 convolution one pixel; on ImageNet for 7 x 7
+  and a stride of two. Smaller features are not pooled; whatever pixels are left
+  after the convolution are averaged.
+
+  Attributes:
+    classes: number of classes.
+    norm: makes a normalisation.
+    stride: of the pool.
+    last_norm: whether a normalisation follows the second convolution.
   """
 
   classes: int
   norm: Any
+  stride: int = 3
+  last_norm: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     x = jax.nn.relu(x)
-    if min(x.shape[1:3]) >= 8:
-      x = nn.avg_pool(x, (5, 5), (3, 3))
+    if min(x.shape[1:3]) >= 5 + self.stride:
+      x = nn.avg_pool(x, (5, 5), (self.stride, self.stride))
     c = x.shape[-1]
     point = self.param("point", table.fan_in_uniform(c), (1, 1, c, 128))
     x = jax.nn.relu(self.norm(name="norm0")(convolution(x, point)))
@@ -167,7 +189,8 @@ class Auxiliary(nn.Module):
       "VALID",
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    x = jax.nn.relu(self.norm(name="norm1")(x)).mean((1, 2))
+    x = self.norm(name="norm1")(x) if self.last_norm else x
+    x = jax.nn.relu(x).mean((1, 2))
     return Dense(self.classes, name="classifier")(x)
 
 

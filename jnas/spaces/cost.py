@@ -9,6 +9,7 @@ million of P-DARTS on ImageNet. NAS-Bench-201 adds the classifier's bias.
 from collections.abc import Iterable
 import itertools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
@@ -80,23 +81,36 @@ class LayerShapes(NamedTuple):
   output: Shape
 
 
+def stem_shapes(spec: Spec, size: tuple[int, int]) -> tuple[Shape, ...]:
+  """What each convolution of the stem gives, for images of H and W.
+
+  >>> from jnas.spaces.spec import S1, supernet
+  >>> spec = supernet(S1, cells=3, width=16, classes=10, imagenet=True)
+  >>> stem_shapes(spec, (224, 224))
+  ((112, 112, 8), (56, 56, 16), (28, 28, 16))
+  """
+  shapes = []
+  for channels, stride in spec.stem_convolutions:
+    size = strided(size, stride)
+    shapes.append((*size, channels))
+  return tuple(shapes)
+
+
 def layer_shapes(
-  spec: Spec, size: tuple[int, int], stems: tuple[Shape, Shape] | None = None
+  spec: Spec, size: tuple[int, int]
 ) -> tuple[LayerShapes, ...]:
   """The layers of a stack, with the shapes of their features.
 
   Args:
     spec: the network.
     size: H and W of the images.
-    stems: both inputs of the first layer where another stem gives them, as on
-      ImageNet; `size` is then not used.
 
   >>> from jnas.spaces.spec import S1, supernet
   >>> spec = supernet(S1, cells=3, width=16, classes=10)
   >>> [each.output for each in layer_shapes(spec, (9, 8))]
   [(9, 8, 64), (5, 4, 128), (3, 2, 256)]
   """
-  s0, s1 = stems or ((*size, spec.stem * spec.width),) * 2
+  *_, s0, s1 = 2 * stem_shapes(spec, size)
   found, c = [], spec.width
   for layer in spec.layers:
     c *= 2 if layer.reduction else 1
@@ -160,40 +174,8 @@ def _edges(
   ]
 
 
-def imagenet_stem(
-  width: int, size: tuple[int, int], image_channels: int = 3
-) -> tuple[OpCounts, tuple[Shape, Shape], int]:
-  """DARTS's stem on ImageNet: three convolutions 3 x 3 of stride two.
-
-  To C / 2, C and C channels, a normalisation after each, a ReLU between them.
-  The first cell reads what the last two give; its first input is halved.
-
-  Args:
-    width: C, even.
-    size: H and W of the images.
-    image_channels: channels of the images.
-
-  Returns:
-    What it does on one image, both outputs' shapes, and its parameters.
-  """
-  shapes = [(*size, image_channels)]
-  for c in (width // 2, width, width):
-    shapes.append((*strided(shapes[-1][:2], 2), c))
-  elements = [math.prod(shape) for shape in shapes[1:]]
-  pairs = list(itertools.pairwise(shape[2] for shape in shapes))
-  macs = sum(
-    9 * c * out for (c, _), out in zip(pairs, elements, strict=True)
-  )
-  work = OpCounts(macs, sum(elements), sum(elements[:2]))
-  return work, (shapes[2], shapes[3]), sum(9 * c * k + 2 * k for c, k in pairs)
-
-
 def network_counts(
-  spec: Spec,
-  size: tuple[int, int],
-  image_channels: int = 3,
-  *,
-  imagenet: bool = False,
+  spec: Spec, size: tuple[int, int], image_channels: int = 3
 ) -> dict[str, OpCounts]:
   """What each part of a network does on one image, from stem to classifier.
 
@@ -201,19 +183,17 @@ def network_counts(
     spec: the network; its auxiliary head, there in training only, is left out.
     size: H and W of the images.
     image_channels: channels of the images.
-    imagenet: whether `imagenet_stem` takes the place of its stem.
 
   >>> from jnas.spaces.spec import S1, supernet
   >>> network_counts(supernet(S1, cells=3, width=4, classes=9), (1, 1))["stem"]
   OpCounts(macs=324, norm_elements=12, relu_elements=0)
   """
-  if imagenet:
-    stem, inputs, _ = imagenet_stem(spec.width, size, image_channels)
-    stack = layer_shapes(spec, size, inputs)
-  else:
-    stack = layer_shapes(spec, size)
-    pixels = math.prod(stack[0].inputs[0])
-    stem = OpCounts(9 * image_channels * pixels, pixels)
+  shapes = stem_shapes(spec, size)
+  elements = [math.prod(shape) for shape in shapes]
+  read = image_channels, *(shape[2] for shape in shapes[:-1])
+  macs = 9 * sum(map(operator.mul, read, elements))
+  stem = OpCounts(macs, sum(elements), sum(elements[:-1]))
+  stack = layer_shapes(spec, size)
   last = stack[-1].output
   head = math.prod(last) if spec.head_norm else 0
   cells = {

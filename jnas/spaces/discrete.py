@@ -20,6 +20,8 @@ def derived(
   width: int,
   classes: int,
   auxiliary: bool = False,
+  auxiliary_norm: bool = True,
+  imagenet: bool = False,
 ) -> Spec:
   """The evaluation network of a genotype: one operator an edge, no mixture.
 
@@ -29,11 +31,18 @@ def derived(
     width: channels C of the first cells' nodes.
     classes: number of classes.
     auxiliary: whether to add an auxiliary head.
+    auxiliary_norm: whether a normalisation follows its last convolution.
+    imagenet: whether the stem and that head are those of ImageNet.
 
   Raises:
-    ValueError: the genotype has another number of cells.
+    ValueError: the genotype has another number of cells, or no such stem.
   """
   if isinstance(genotype, NasBench201Genotype):
+    if imagenet:
+      raise ValueError(
+        "the stem of ImageNet is for stacks of cells of two inputs, got a cell "
+        "of NAS-Bench-201"
+      )
     spec = spec_lib.nas_bench_201(
       cells=cells, width=width, classes=classes, affine=True
     )
@@ -71,7 +80,9 @@ def derived(
     classes=classes,
     affine=True,
     pool_norm=False,
+    imagenet=imagenet,
     auxiliary=auxiliary,
+    auxiliary_norm=auxiliary_norm,
   )
 
 

@@ -47,7 +47,16 @@ def _derived(genotype: AnyGenotype, size: Size) -> Spec:
     width=size.width,
     classes=size.classes,
     auxiliary=size.auxiliary,
+    **_stem(size),
   )
+
+
+def _stem(size: Size) -> dict[str, bool]:
+  """What a size says of stem and auxiliary head; by default CIFAR's."""
+  return {
+    "imagenet": size.options.get("stem") == "imagenet",
+    "auxiliary_norm": size.options.get("auxiliary_norm", True),
+  }
 
 
 # Stacks of DARTS's cells.
@@ -69,6 +78,7 @@ def _stack(name: str, operators: tuple[str, ...]) -> Space:
       width=size.width,
       classes=size.classes,
       auxiliary=size.auxiliary,
+      **_stem(size),
       nodes=own["nodes"],
       fixed=own["edges"] == "fixed",
       shared=own["shared"],
@@ -90,7 +100,7 @@ def _stack(name: str, operators: tuple[str, ...]) -> Space:
       f"space.{field}"
       for field in (
         "operators nodes edges shared fixed_reduction partial engines sharing "
-        "bottleneck"
+        "bottleneck stem auxiliary_norm"
       ).split()
     )
     | {"train.auxiliary", "train.drop_path"},
@@ -113,12 +123,18 @@ def _stack_genotype(spec: Spec, pairs: Mapping[str, Pairs]) -> AnyGenotype:
 
 
 def _stack_problems(flat: Fields) -> list[str]:
+  found = []
   if flat["space.fixed_reduction"] and not flat["space.shared"]:
-    return [
+    found.append(
       "space.fixed_reduction: needs space.shared, a genotype of its own for "
       "every cell has no fixed ones"
-    ]
-  return []
+    )
+  if flat["space.stem"] == "imagenet" and flat["space.width"] % 2:
+    found.append(
+      "space.width: the stem of ImageNet needs an even number, got "
+      f"{flat['space.width']}"
+    )
+  return found
 
 
 def _stack_layout(flat: Fields, cells: int) -> Layout:

@@ -95,11 +95,16 @@ class Spec:
     layers: the stack, from the stem to the classifier.
     width: channels C of the first cells' nodes.
     classes: number of classes K.
-    stem: channels of the stem are `stem * width`.
+    stem: channels of the stem are `stem * width`, unless it is ImageNet's.
+    imagenet: whether stem and auxiliary head are DARTS's on ImageNet, made for
+      images of 224 x 224. The first cell halves its first input.
     affine: whether the normalisations inside cells have a learnable scale and
       shift (evaluation networks) or none (search networks).
     pool_norm: whether a normalisation follows each pooling (search networks).
     auxiliary: whether there is an auxiliary head.
+    auxiliary_norm: whether a normalisation follows its last convolution. On
+      ImageNet DARTS, PC-DARTS and GDAS have none ("omitted due to a typo", as
+      DARTS's code says), P-DARTS has one.
     partial: K; the operators of a cell see the first C / K channels, the rest
       passes by them (PC-DARTS). 1 for all channels.
     head_norm: whether normalisation and ReLU come before the classifier.
@@ -114,14 +119,35 @@ class Spec:
   width: int
   classes: int
   stem: int = 3
+  imagenet: bool = False
   affine: bool = False
   pool_norm: bool = True
   auxiliary: bool = False
+  auxiliary_norm: bool = True
   partial: int = 1
   head_norm: bool = False
   sharing: bool = False
   bottleneck: int = 1
   space: str = ""
+
+  def __post_init__(self) -> None:
+    if self.imagenet and self.width % 2:
+      raise ValueError(
+        "the stem of ImageNet begins with half of the width, which must be "
+        f"even, got {self.width}"
+      )
+
+  @property
+  def stem_convolutions(self) -> tuple[tuple[int, int], ...]:
+    """(channels, stride) of the stem's convolutions, all of 3 x 3.
+
+    A normalisation follows each, and a ReLU goes between them. Of three the
+    first cell reads the last two, of one both inputs are the same.
+    """
+    c = self.width
+    if self.imagenet:
+      return (c // 2, 2), (c, 2), (c, 2)
+    return ((self.stem * c, 1),)
 
   def cell(self, name: str) -> Cell | Block:
     """The cell with this name."""
@@ -206,6 +232,8 @@ def supernet(
   classes: int,
   nodes: int = 4,
   auxiliary: bool = False,
+  auxiliary_norm: bool = True,
+  imagenet: bool = False,
   fixed: bool = False,
   shared: bool = True,
   fixed_reduction: bool = False,
@@ -223,6 +251,8 @@ def supernet(
     classes: number of classes.
     nodes: number of intermediate nodes of a cell.
     auxiliary: whether to add an auxiliary head.
+    auxiliary_norm: whether a normalisation follows its last convolution.
+    imagenet: whether the stem and that head are those of ImageNet.
     fixed: whether nodes have the two edges of `fixed_edges`, or all.
     shared: whether all cells of a kind share their edge weights.
     fixed_reduction: whether reduction cells are GDAS's fixed one.
@@ -253,7 +283,9 @@ def supernet(
     layers=layers,
     width=width,
     classes=classes,
+    imagenet=imagenet,
     auxiliary=auxiliary,
+    auxiliary_norm=auxiliary_norm,
     partial=partial,
     sharing=sharing,
     bottleneck=bottleneck,
