@@ -34,7 +34,7 @@ from jnas.runtime import checkpoint, notebook, parallel
 from jnas.spaces import cnn
 from jnas.spaces import registry as spaces
 from jnas.spaces import space as space_lib
-from jnas.training.state import State
+from jnas.training.state import Average, State, evaluated
 from jnas.training.trainer import Hooks, Plan, Trainer
 
 Config = str | ml_collections.ConfigDict
@@ -155,7 +155,7 @@ def train(
   return _network(
     config,
     genotype,
-    {"params": told.state.weights, "batch_stats": told.state.stats},
+    evaluated(told.state),
     about,
     told.history,
     told.notes,
@@ -187,10 +187,11 @@ def load(folder: Path) -> Network:
       raise ValueError(f"there is no whole checkpoint in {folder}")
     step, meta = latest
     state = saved.read(step)
+    state = state.get("average") or state
   return _network(
     config,
     genotype,
-    {"params": state["weights"], "batch_stats": state["stats"]},
+    Average(state["weights"], state["stats"]),
     about,
     ({"step": step, **meta.get("last", {})},),
     (),
@@ -417,7 +418,7 @@ def _bar(plan: Plan, progress: bool) -> Iterator[notebook.Bar]:
 def _network(
   config: ml_collections.ConfigDict,
   genotype: AnyGenotype,
-  variables: Mapping[str, Any],
+  trained: Average,
   about: Mapping[str, Any],
   history: tuple[Row, ...],
   notes: tuple[str, ...],
@@ -432,7 +433,10 @@ def _network(
   return Network(
     genotype=genotype,
     module=build.network(alone, spec, one),
-    variables=jax.tree.map(jnp.asarray, jax.device_get(variables)),
+    variables=jax.tree.map(
+      jnp.asarray,
+      jax.device_get({"params": trained.weights, "batch_stats": trained.stats}),
+    ),
     classes=classes,
     mean=tuple(about["mean"]),
     std=tuple(about["std"]),

@@ -14,7 +14,8 @@ import pytest
 import jnas
 from jnas import api
 from jnas import genotype as genotype_lib
-from jnas.runtime import notebook
+from jnas.data import sources
+from jnas.runtime import checkpoint, notebook
 
 PLAIN = (
   "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)], "
@@ -106,7 +107,8 @@ def test_training_on_arrays_needs_no_files(
 
 def test_a_workdir_is_a_run_that_goes_on_and_can_be_loaded(arrays, tmp_path):
   def train():
-    return jnas.train(PLAIN, arrays, workdir=tmp_path / "run", **SMALL)
+    own = SMALL | {"ema": 0.9}
+    return jnas.train(PLAIN, arrays, workdir=tmp_path / "run", **own)
 
   network = train()
   assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
@@ -119,11 +121,26 @@ def test_a_workdir_is_a_run_that_goes_on_and_can_be_loaded(arrays, tmp_path):
     )
     p = other.probabilities(arrays[0])
     np.testing.assert_array_equal(p, network.probabilities(arrays[0]))
+  # What is tested and given is the moving average, and not the last weights.
+  with checkpoint.Checkpoints(
+    tmp_path / "run" / "checkpoints", read_only=True
+  ) as saved:
+    state = saved.read(saved.latest()[0])
+  for name, own in (("weights", "params"), ("stats", "batch_stats")):
+    for tree, same in ((state["average"][name], True), (state[name], False)):
+      equal = jax.tree.map(np.array_equal, tree, network.variables[own])
+      assert all(jax.tree.leaves(equal)) == same
+  data = sources.from_arrays(*arrays)
+  p = network.probabilities(data.test_x)
+  right = p[np.arange(len(p)), data.test_y]
+  loss = network.history[-1]["test_loss"]
+  assert loss == pytest.approx(-np.log(right).mean(), rel=1e-4)
   assert loaded.classes == network.classes
   assert loaded.history[0]["test_loss"] == network.history[1]["test_loss"]
   changed = (255 - arrays[0], arrays[1])
   with pytest.raises(ValueError, match="the data .* are not those that the"):
-    jnas.train(PLAIN, changed, workdir=tmp_path / "run", **SMALL)
+    own = SMALL | {"ema": 0.9}
+    jnas.train(PLAIN, changed, workdir=tmp_path / "run", **own)
   with pytest.raises(ValueError, match="expected the folder of a run of task"):
     jnas.load(tmp_path)
   # What is being saved is left alone, and nothing is made.

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jnas.training import averaging
+from jnas.training.state import State, evaluated
 
 
 def begun(optimizer, w):
@@ -14,6 +15,31 @@ def begun(optimizer, w):
   state = averaging.observe(optimizer.init(w), 1.0, lr=1.0)
   state = averaging.observe(state, 1.0, lr=1.0)
   return averaging.observe(state, 2.0, lr=1.0)
+
+
+def test_a_moving_average_of_weights_and_statistics():
+  def step(state):
+    w, stats = state.weights + 1, {"mean": 2 * state.stats["mean"]}
+    return state._replace(step=state.step + 1, weights=w, stats=stats), {}
+
+  state = averaging.begin(
+    State(
+      step=jnp.int32(0),
+      weights=jnp.ones(2),
+      stats={"mean": jnp.ones(())},
+      **dict.fromkeys(("arch", "weights_opt", "arch_opt", "totals"), ()),
+    )
+  )
+  assert evaluated(state).weights is not state.weights  # both are donated
+  step, w, m, mean = averaging.moving(step, 0.25), 1.0, 1.0, [1.0, 1.0]
+  for t in range(5):
+    state, _ = jax.jit(step)(state)
+    w, m, d = w + 1, 2 * m, min(0.25, (1 + t) / (10 + t))
+    mean = [d * mean[0] + (1 - d) * w, d * mean[1] + (1 - d) * m]
+  found = evaluated(state)
+  np.testing.assert_allclose(found.weights, [mean[0]] * 2, rtol=1e-6)
+  np.testing.assert_allclose(found.stats["mean"], mean[1], rtol=1e-6)
+  assert evaluated(state._replace(average=None)).weights is state.weights
 
 
 def test_golden_sequence():

@@ -113,6 +113,9 @@ def test_retraining_is_the_one_of_darts():
     ("pdarts_large_cifar100", (128, 0.3, 5e-4, 20, 64, "cifar100", "PDARTS")),
     ("pcdarts", (96, 0.3, 3e-4, 20, 36, "cifar10", "PC_DARTS_cifar")),
     ("gold_nas", (96, 0.2, 3e-4, 14, 36, "cifar10", "DARTS_V2")),
+    ("gdas", (96, 0.2, 3e-4, 20, 36, "cifar10", "GDAS_V1")),
+    ("cifar100", (96, 0.2, 5e-4, 20, 36, "cifar100", "DARTS_V2")),
+    ("entrannas", (96, 0.2, 3e-4, 20, 36, "cifar10", "DARTS_V2")),
   ],
 )
 def test_papers_have_their_own_recipes(argument, expected):

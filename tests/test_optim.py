@@ -1,5 +1,7 @@
 """Schedules against logged numbers, optimizers against PyTorch's rules."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,33 +11,35 @@ import pytest
 from jnas import hypergrad
 from jnas.training import optim
 
+cosine = functools.partial(optim.learning_rate, "cosine")
+
 
 def test_learning_rates_of_the_published_logs():
-  darts = optim.cosine(0.025, 0.001, epochs=50, steps_per_epoch=390)
+  darts = cosine(0.025, 0.001, epochs=50, steps_per_epoch=390)
   assert float(darts(0)) == pytest.approx(0.025, rel=1e-6)
   for step in (49 * 390, 50 * 390 - 1):
     assert float(darts(step)) == pytest.approx(1.023679e-03, rel=1e-6)
-  pc = optim.cosine(0.5, 0.0, epochs=50, steps_per_epoch=97)
+  pc = cosine(0.5, 0.0, epochs=50, steps_per_epoch=97)
   assert float(pc(6 * 97)) == pytest.approx(0.4824441, rel=1e-6)
   assert float(pc(7 * 97 - 1)) == pytest.approx(0.4824441, rel=1e-6)
   assert float(pc(7 * 97)) == pytest.approx(0.4762068, rel=1e-6)
 
 
 def test_the_learning_rate_ends_where_it_is_told_and_stays():
-  rate = optim.cosine(0.5, 0.1, epochs=4, steps_per_epoch=3)
+  rate = cosine(0.5, 0.1, epochs=4, steps_per_epoch=3)
   for step in (12, 13, 1000):
     assert float(rate(step)) == pytest.approx(0.1, rel=1e-6)
   assert float(rate(6)) == pytest.approx(0.3, rel=1e-6)
 
 
 def test_a_run_of_less_than_an_epoch_keeps_its_learning_rate():
-  rate = optim.cosine(0.5, 0.1, epochs=0.3, steps_per_epoch=10)
+  rate = cosine(0.5, 0.1, epochs=0.3, steps_per_epoch=10)
   assert [float(rate(step)) for step in range(3)] == [0.5] * 3
 
 
 def test_warm_up_rises_linearly_to_the_schedule():
-  plain = optim.cosine(0.5, 0.1, epochs=4, steps_per_epoch=3)
-  rate = optim.cosine(0.5, 0.1, epochs=4, steps_per_epoch=3, warmup=5)
+  plain = cosine(0.5, 0.1, epochs=4, steps_per_epoch=3)
+  rate = cosine(0.5, 0.1, epochs=4, steps_per_epoch=3, warmup=5)
   for step in range(10):
     expected = float(plain(step)) * min(1, (step + 1) / 5)
     assert float(rate(step)) == pytest.approx(expected, rel=1e-6)
@@ -43,10 +47,33 @@ def test_warm_up_rises_linearly_to_the_schedule():
 
 
 def test_the_schedule_of_a_traced_step_is_that_of_a_number():
-  rate = optim.cosine(0.5, 0.1, epochs=4, steps_per_epoch=3, warmup=2)
+  rate = cosine(0.5, 0.1, epochs=4, steps_per_epoch=3, warmup=2)
   found = jax.jit(jax.vmap(rate))(jnp.arange(12, dtype=jnp.int32))
   np.testing.assert_allclose(found, [rate(i) for i in range(12)], rtol=1e-6)
   assert found.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+  "form,end,expected",
+  [
+    ("linear", 0.0, [0.5, 0.5 * 3 / 4, 0.25, 0.125, 0.0, 0.0]),
+    ("linear", 0.1, [0.5, 0.4, 0.3, 0.2, 0.1, 0.1]),
+    # 26.7 % on ImageNet: times 0.97 after each epoch.
+    ("exponential", 0.0, [0.5 * 0.97 ** min(e, 4) for e in range(6)]),
+  ],
+)
+def test_decay_between_epochs(form, end, expected):
+  rate = optim.learning_rate(form, 0.5, end, epochs=4, steps_per_epoch=3)
+  for step in range(18):
+    assert float(rate(step)) == pytest.approx(expected[step // 3], abs=1e-7)
+  warm = optim.learning_rate(
+    form, 0.5, end, epochs=4, steps_per_epoch=3, warmup=6
+  )
+  for step in range(18):
+    factor = min(1, (step + 1) / 6)
+    assert float(warm(step)) == pytest.approx(
+      factor * expected[step // 3], abs=1e-7
+    )
 
 
 def test_drop_path_rises_by_epochs():

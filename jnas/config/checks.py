@@ -174,6 +174,10 @@ def _cross_problems(
     problems += _ignored_problems(flat, space)
   if flat["task"] == "search" and not text:
     problems += search_problems(flat, method, space)
+    if flat["train.ema"]:
+      problems.append(
+        "train.ema: is for task retrain; a search derives from what it trains"
+      )
   if flat["task"] == "random_pruning":
     trial, _ = lengths.get("gold.trial", (0, ""))
     problems += random_pruning_problems(flat, space, bool(trial))

@@ -164,13 +164,17 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "drop_path": 0.0,  # rate at the end; it rises linearly from 0
       "auxiliary": 0.0,  # weight of the auxiliary loss; 0 = no head
       "label_smoothing": 0.0,  # share of the target spread over all classes
+      "ema": 0.0,  # decay of the moving average of weights and statistics that
+      # is what is tested (retrain); 0 = none
       "sync_batch_norm": False,  # batch statistics over all devices
       "remat": False,  # recompute cells backwards: less memory, more time
       "steps_per_dispatch": 0,  # 0 = chosen by platform (1 on CPU)
     },
-    "weights": {  # SGD with cosine decay, of the network's weights
+    "weights": {  # SGD, of the network's weights
       "lr": 0.025,  # at the start
-      "lr_end": 0.001,  # at the end of the cosine
+      "schedule": "cosine",  # cosine | linear | exponential: its decay
+      "lr_end": 0.001,  # at the end of the cosine or line
+      "factor": 0.97,  # of the exponential decay, for each epoch
       "momentum": 0.9,  # of SGD
       "nesterov": False,  # look ahead by the momentum
       "decay": 3e-4,  # L2, part of the gradient
@@ -240,6 +244,7 @@ CHOICES = {
   ),
   "algo.form": ("exact", "finite_difference"),
   "arch.optimizer": ("adam", "sgd"),
+  "weights.schedule": ("cosine", "linear", "exponential"),
   "language.level": ("word", "character"),
   "train.dtype": ("float32", "bfloat16"),
 }
@@ -267,11 +272,16 @@ RANGES = (
   (
     lambda v: 0 <= v < 1,
     "at least 0 and less than 1",
-    "train.drop_path train.label_smoothing weights.momentum arch.b1 arch.b2 "
+    "train.drop_path train.label_smoothing train.ema weights.momentum arch.b1 "
+    "arch.b2 "
     "arch.momentum language.words language.embedded language.x "
     "language.hidden language.output",
   ),
-  (lambda v: 0 < v <= 1, "greater than 0 and at most 1", "data.share"),
+  (
+    lambda v: 0 < v <= 1,
+    "greater than 0 and at most 1",
+    "data.share weights.factor",
+  ),
   # What each of them costs is plain work that nobody would wait for.
   (
     lambda v: v <= 1024,

@@ -21,6 +21,7 @@ from jnas.spaces.space import Execution
 from jnas.spaces.spec import Spec
 from jnas.training import batches, losses, optim, steps
 from jnas.training.evaluation import eval_step
+from jnas.training.state import evaluated
 from jnas.training.task import Task
 
 
@@ -109,9 +110,11 @@ def schedules(
 ) -> tuple[optim.Schedule, dict[str, optim.Schedule]]:
   """The schedules of the weights' learning rate, and of dropout by name."""
   shared = dict(epochs=time.epochs, steps_per_epoch=time.per_epoch)
-  rate = optim.cosine(
+  rate = optim.learning_rate(
+    config.weights.schedule,
     config.weights.lr,
     config.weights.lr_end,
+    factor=config.weights.factor,
     warmup=time.steps(config.weights.warmup),
     **shared,
   )
@@ -312,7 +315,7 @@ def evaluator(
     index, present = device.eval_batches(len(split), batch)
     index, present = index[:batches], present[:batches]
     parts = [
-      step(state.weights, state.stats, edge_weights, split, i, p)
+      step(*evaluated(state), edge_weights, split, i, p)
       for i, p in zip(index, present, strict=True)
     ]
     parts = jax.device_get(parts)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jnas.data import augment, sources
 from jnas.spaces import cnn
-from jnas.training.state import State
+from jnas.training.state import State, evaluated
 
 _WORST = 24  # mistakes that are kept as images
 _SIDE = 96  # pixels, the most that such an image has
@@ -29,9 +29,8 @@ def find(
     data: whose test images are judged.
     batch: so many at a time.
   """
-  weights, stats, edges = jax.device_get(
-    (state.weights, state.stats, state.arch or None)
-  )
+  own = evaluated(state), state.arch or None
+  (weights, stats), edges = jax.device_get(own)
 
   @jax.jit
   def judge(weights: Any, stats: Any, edges: Any, x: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
-from jnas.training import batches, steps, trainer
+from jnas.training import averaging, batches, steps, trainer
 from jnas.training.state import State, zero_totals
 
 
@@ -190,7 +190,7 @@ def build_plan(
     edges = jax.tree.map(jnp.asarray, edge_weights)
     variables = build.variables(config, network, data, edges)
     weights = variables["params"]
-    return State(
+    state = State(
       step=jnp.int32(0),
       weights=weights,
       stats=variables["batch_stats"],
@@ -199,6 +199,7 @@ def build_plan(
       arch_opt=(),
       totals=zero_totals(task.scores),
     )
+    return averaging.begin(state) if config.train.ema else state
 
   def evaluate(state: State, at: int) -> trainer.Evaluation:
     del at
@@ -208,13 +209,15 @@ def build_plan(
     )
 
   def step(seed: jax.Array) -> steps.Step:
-    return steps.train_step(
+    own = steps.train_step(
       task.objective,
       optimizer,
       build.draw(config, data, mesh, seed),
       rate=build.dropout(drop),
       mean=parallel.mean,
     )
+    decay = config.train.ema
+    return averaging.moving(own, decay) if decay else own
 
   return trainer.Plan(
     title=f"retraining on {config.data.name}",

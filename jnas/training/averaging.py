@@ -1,4 +1,6 @@
-"""SGD that turns into averaged SGD when validation stops improving.
+"""Averages of the weights: averaged SGD, and exponential moving averages.
+
+SGD turns into averaged SGD when validation stops improving.
 
 Averaged SGD (Polyak & Juditsky 1992) takes the steps of SGD and evaluates the
 mean of the weights it has been at. Merity et al. 2018 (AWD-LSTM) begin to
@@ -16,6 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+
+from jnas.training.state import Average, State
 
 Array = jax.Array
 Tree = Any
@@ -132,3 +136,36 @@ def _in(change: Callable[[Averaging], Averaging], state: Tree) -> Tree:
   return jax.tree.map(
     lambda node: change(node) if is_part(node) else node, state, is_leaf=is_part
   )
+
+
+def begin(state: State) -> State:
+  """A state whose moving average is what it is at now."""
+  copy = jax.tree.map(jnp.array, (state.weights, state.stats))  # is donated
+  return state._replace(average=Average(*copy))
+
+
+def moving(step: Callable[..., Any], decay: float) -> Callable[..., Any]:
+  """A step after which weights and statistics go into the moving average.
+
+    average = d average + (1 - d) new,  d = min(decay, (1 + t) / (10 + t)),
+
+  t steps done before, so that the first weights are soon forgotten; the rule is
+  that of TensorFlow's ExponentialMovingAverage.
+
+  Args:
+    step: (state, ...) -> (state, metrics).
+    decay: of the average.
+  """
+
+  def run(state: State, *fed: Any) -> tuple[State, Any]:
+    d = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    old = state.average
+    state, metrics = step(state, *fed)
+    average = jax.tree.map(
+      lambda mean, new: mean + ((1 - d) * (new - mean)).astype(mean.dtype),
+      old,
+      Average(state.weights, state.stats),
+    )
+    return state._replace(average=average), metrics
+
+  return run

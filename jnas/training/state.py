@@ -56,6 +56,18 @@ class Carry(NamedTuple):
   valid: Any = ()
 
 
+class Average(NamedTuple):
+  """Exponential moving averages over the steps, of which a test is.
+
+  Attributes:
+    weights: like the weights.
+    stats: like the batch statistics, so that both belong together.
+  """
+
+  weights: Any
+  stats: Any
+
+
 class State(NamedTuple):
   """The state of a search, or of a training.
 
@@ -71,6 +83,7 @@ class State(NamedTuple):
       paper's names for them.
     derivation: of transit cells; None where there are none.
     carry: from batch to batch.
+    average: of weights and statistics; None where there is none.
   """
 
   step: Array
@@ -83,6 +96,12 @@ class State(NamedTuple):
   hyper: Mapping[str, Array] = {}
   derivation: Derivation | None = None
   carry: Carry = Carry()
+  average: Average | None = None
+
+
+def evaluated(state: State) -> Average:
+  """The weights and the batch statistics that are evaluated."""
+  return state.average or Average(state.weights, state.stats)
 
 
 def zero_totals(scores: Sequence[str] = ("accuracy",)) -> Totals:
