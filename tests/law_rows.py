@@ -16,6 +16,7 @@ from jnas.algorithms.drnas import drnas
 from jnas.algorithms.edges import edge_search
 from jnas.algorithms.gdas import gdas
 from jnas.algorithms.goldnas import goldnas
+from jnas.algorithms.oles import oles
 from jnas.algorithms.pcdarts import pcdarts
 from jnas.algorithms.pdarts import pdarts
 from jnas.algorithms.random import random
@@ -124,6 +125,7 @@ ROWS = {
     ),
     recent=20,
   ),
+  "oles": Row(lambda spec: oles(spec, window=7)),
   "pdarts": Row(pdarts),
   "pdarts_pruned": Row(pdarts, spec=pruned(SPEC)),
   "random": Row(random, *[promises.derived_cell] * 2),

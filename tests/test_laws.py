@@ -105,6 +105,8 @@ def _problem(row: str, devices: int) -> Problem:
     hyper={name: jnp.float32(value) for name, value in own.hyper},
   )
   state = state._replace(derivation=transit.begin(algorithm, state))
+  if algorithm.stopping is not None:
+    state = state._replace(stopping=algorithm.stopping.begin(weights))
   return Problem(
     algorithm,
     compiled,

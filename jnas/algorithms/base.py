@@ -22,6 +22,20 @@ Arch = dict[str, Array]
 Weights = Mapping[str, Array]
 
 
+class Stopping(NamedTuple):
+  """Early stopping of some of the weights, while the others go on.
+
+  Attributes:
+    begin: weights -> what is remembered of them, as part of the state.
+    observe: (memory, d_w L_train, d_w L_valid), both over the whole batch ->
+      (memory, which weights step, metrics). The second has the structure of
+      the weights, and arrays that broadcast to them, false where they stay.
+  """
+
+  begin: Callable[[Any], Any]
+  observe: Callable[[Any, Any, Any], tuple[Any, Any, dict[str, Array]]]
+
+
 class Algorithm(NamedTuple):
   """A search algorithm as pure functions.
 
@@ -53,6 +67,7 @@ class Algorithm(NamedTuple):
       compiled as they are; 0 for never.
     skip_dropout: step of the stage -> rate of dropout after skip connections,
       or None.
+    stopping: of some of the weights, or None. Needs two levels.
   """
 
   init: Callable[[Array, float], Arch]
@@ -69,6 +84,7 @@ class Algorithm(NamedTuple):
   selects_last: bool = False
   patience: int = 0
   skip_dropout: Callable[[Array | int], Array] | None = None
+  stopping: Stopping | None = None
 
 
 def edge_weights(

@@ -183,9 +183,12 @@ def build_plan(
       base.edge_weights(algorithm, arch, None, state),
       stage.index,
     )
-    weights = variables["params"]
+    weights, stopping = variables["params"], None
+    if algorithm.stopping is not None:
+      stopping = algorithm.stopping.begin(weights)
     return state._replace(
       weights=weights,
+      stopping=stopping,
       stats=variables["batch_stats"],
       weights_opt=weights_optimizer.init(weights),
     )

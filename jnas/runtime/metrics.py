@@ -45,6 +45,8 @@ METRICS: Mapping[str, str] = {
   "built_flops": "of the network that is built, masked operators counted",
   "connections": "operators in the derived cells",
   "frozen": "share of steps in which transit cells were compiled as they are",
+  "gradient_cosine": "of both losses by an operator's weights, over operators",
+  "frozen_operators": "share of the operators with weights that have stopped",
   "images_per_second": "training images processed in a second",
   "tokens_per_second": "training tokens processed in a second, on average",
 }

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jnas.spaces.spec import S3, Cell, Layer, Spec, darts_edges
 
 Array = jax.Array
+# By cell, operator and name, as those of a network.
+Params = Mapping[str, Mapping[str, Mapping[str, Array]]]
 
 
 def spec(nodes: int = 2) -> Spec:
@@ -37,17 +39,18 @@ def spec(nodes: int = 2) -> Spec:
   )
 
 
-def init(key: Array, spec: Spec, size: int) -> dict[str, Array]:
-  """Weights W [E, D, D] of each cell, near zero."""
+def init(key: Array, spec: Spec, size: int) -> Params:
+  """Weights W [E, D, D] of each cell's dense layers, near zero."""
   params = {}
   for i, (name, cell) in enumerate(spec.searched):
     shape = (len(cell.edges), size, size)
-    params[name] = 0.1 * jax.random.normal(jax.random.fold_in(key, i), shape)
+    w = 0.1 * jax.random.normal(jax.random.fold_in(key, i), shape)
+    params[name] = {"sep_conv_3x3": {"dense": w}}
   return params
 
 
 def apply(
-  params: Mapping[str, Array], x: Array, edge_weights: Mapping[str, Array]
+  params: Params, x: Array, edge_weights: Mapping[str, Array]
 ) -> Array:
   """The outputs of all edges of all cells: [N, edges, D].
 
@@ -58,7 +61,8 @@ def apply(
   """
   skip, dense = S3.index("skip_connect"), S3.index("sep_conv_3x3")
   outputs = []
-  for name, w in params.items():
+  for name, own in params.items():
+    w = own["sep_conv_3x3"]["dense"]
     weight = edge_weights[name][None, :, :, None]
     outputs.append(
       weight[:, :, skip] * x[:, None]
@@ -78,8 +82,7 @@ def planted(
     chosen: for each cell, one operator an edge.
     size: D.
   """
-  teacher = init(key, spec, size)
-  teacher = {name: 10 * w for name, w in teacher.items()}
+  teacher = jax.tree.map(lambda w: 10 * w, init(key, spec, size))
   hard = {
     name: jnp.asarray([[float(op == o) for o in S3] for op in ops])
     for name, ops in chosen.items()

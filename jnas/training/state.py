@@ -84,6 +84,8 @@ class State(NamedTuple):
     derivation: of transit cells; None where there are none.
     carry: from batch to batch.
     average: of weights and statistics; None where there is none.
+    stopping: what an algorithm remembers to stop some of the weights; None
+      where they all go on.
   """
 
   step: Array
@@ -97,6 +99,7 @@ class State(NamedTuple):
   derivation: Derivation | None = None
   carry: Carry = Carry()
   average: Average | None = None
+  stopping: Any = None
 
 
 def evaluated(state: State) -> Average:

@@ -7,6 +7,7 @@ wraps these functions with `jnas.runtime.parallel.shard_step`.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -40,18 +41,39 @@ def weight_step(
   """A function (state, edge weights, batch, rates) -> (state, metrics).
 
   One step of the weights on one batch; nothing else of the state changes but
-  the batch statistics, the totals and the clock.
+  the batch statistics, the totals and the clock, and what `observe`, if given,
+  remembers to stop weights: (state, gradient) -> (state, which step, metrics).
   """
 
-  def step(state, edges, batch, rate):
+  def step(state, edges, batch, rate, observe=None):
     value = jax.value_and_grad(objective, has_aux=True)
     loss, outcome, gradient = _averaged(
       mean, value(state.weights, state.stats, edges, batch, rate)
     )
-    state = _stepped(optimizer, state, gradient, loss, outcome)
-    return state, _training(loss, outcome, gradient)
+    moving, metrics = None, {}
+    if observe is not None:
+      state, moving, metrics = observe(state, gradient)
+    state = _stepped(optimizer, state, gradient, loss, outcome, moving)
+    return state, metrics | _training(loss, outcome, gradient)
 
   return step
+
+
+def _observed(
+  algorithm: Algorithm, state: State, train: Any, valid: Any
+) -> tuple[State, Any, Metrics]:
+  """The state that has seen both gradients by w, which w step, and metrics."""
+  memory, moving, metrics = algorithm.stopping.observe(
+    state.stopping, train, valid
+  )
+  return state._replace(stopping=memory), moving, metrics
+
+
+def _only(moving: Any, tree: Any) -> Any:
+  """A tree like the weights, with zeros for those that stay."""
+  if moving is None:
+    return tree
+  return jax.tree.map(lambda m, x: jnp.where(m, x, 0), moving, tree)
 
 
 def _averaged(
@@ -90,15 +112,17 @@ def _stepped(
   gradient: Any,
   loss: Array,
   outcome: Outcome,
+  moving: Any = None,
 ) -> State:
-  """The state after a step of the weights along this gradient."""
+  """The state after a step along this gradient, of the weights that move."""
   scale = {} if outcome.scale is None else {"scale": outcome.scale}
+  # The gradient too, for weights that stay have no part in its norm.
   updates, opt = optimizer.update(
-    gradient, state.weights_opt, state.weights, **scale
+    _only(moving, gradient), state.weights_opt, state.weights, **scale
   )
   return state._replace(
     step=state.step + 1,
-    weights=optax.apply_updates(state.weights, updates),
+    weights=optax.apply_updates(state.weights, _only(moving, updates)),
     stats=outcome.stats,
     weights_opt=opt,
     totals=state_lib.add(state.totals, loss, outcome.scores),
@@ -239,13 +263,18 @@ def search_step(
     return state._replace(carry=state.carry._replace(valid=outcome.carry))
 
   def step(state: State, train: device.Split, valid: device.Split):
-    metrics = {}
+    metrics, observe = {}, None
     if not warm:
       loss, held_out = pair(state, train, valid)
       estimate = algorithm.estimate(
         loss, held_out, state.weights, state.arch, virtual(state), mean
       )
       gradient, metrics = _penalised(algorithm, state, estimate.gradient)
+      if algorithm.stopping is not None:
+        by_w = hypergrad.weights_gradient(
+          held_out, state.weights, state.arch, mean
+        )
+        observe = functools.partial(_observed, algorithm, valid=by_w)
       state = handed_on(state, valid)
       state = _arch_stepped(arch_optimizer, state, gradient)
       metrics |= {
@@ -257,7 +286,7 @@ def search_step(
     dropped = rate(state.step) if rate else None
     key = keys.stream(seed, "relax", state.step)
     edges = edge_weights(algorithm, state.arch, key, state)
-    state, more = update(state, edges, batch, dropped)
+    state, more = update(state, edges, batch, dropped, observe)
     return transit.derived(algorithm, state), metrics | more
 
   return step
@@ -334,6 +363,7 @@ def first_order_step(
   def step(state: State, train: device.Split, valid: device.Split):
     before, now = state, state.step
     _, metrics = _penalised(algorithm, state, state.arch)
+    stops = algorithm.stopping is not None
     key = keys.stream(seed, "relax", now)
     dropped = rate(now) if rate else None
     batches = jax.tree.map(
@@ -342,8 +372,8 @@ def first_order_step(
       _batch(draw, train, "train", state),
     )
 
-    def level(state: State, turn: tuple[Array, losses.Batch]):
-      of_arch, batch = turn
+    def level(carried: tuple[State, Any], turn: tuple[Array, losses.Batch]):
+      (state, held_out), (of_arch, batch) = carried, turn
 
       def loss(w, alpha):
         edges = edge_weights(algorithm, alpha, key, before)
@@ -355,18 +385,26 @@ def first_order_step(
           state.weights, state.arch
         ),
       )
+      # The first round knows one gradient by w: what it observes is dropped.
+      watched, moving, seen = state, None, {}
+      if stops:
+        watched, moving, seen = _observed(algorithm, state, by_w, held_out)
       state = lax.cond(
         of_arch,
         lambda: _arch_stepped(
           arch_optimizer, state, _penalised(algorithm, state, by_alpha)[0]
         )._replace(carry=state.carry._replace(valid=outcome.carry)),
-        lambda: _stepped(weights_optimizer, state, by_w, value, outcome),
+        lambda: _stepped(
+          weights_optimizer, watched, by_w, value, outcome, moving
+        ),
       )
-      metrics = _training(value, outcome, by_w)
-      return state, (metrics, solve.norm(by_alpha))
+      metrics = seen | _training(value, outcome, by_w)
+      handed_on = by_w if stops else None
+      return (state, handed_on), (metrics, solve.norm(by_alpha))
 
-    state, (found, by_alpha) = lax.scan(
-      level, state, (jnp.asarray([True, False]), batches)
+    unseen = jax.tree.map(jnp.zeros_like, state.weights) if stops else None
+    (state, _), (found, by_alpha) = lax.scan(
+      level, (state, unseen), (jnp.asarray([True, False]), batches)
     )
     return transit.derived(algorithm, state), metrics | {
       "valid_loss": found["train_loss"][0],
