@@ -160,6 +160,11 @@ def _cross_problems(
       f"weights.lr_end: must not exceed weights.lr ({flat['weights.lr']}), "
       f"got {flat['weights.lr_end']}"
     )
+  if flat["data.crop_area"] and flat["data.crop_pad"]:
+    problems.append(
+      "data.crop_area: takes the place of the padded crop; set it or "
+      "data.crop_pad to 0"
+    )
   hypergrad = flat["algo.hypergrad"]
   exact_only = hypergrad not in ("unrolled", "amended")
   if flat["algo.form"] == "finite_difference" and exact_only:

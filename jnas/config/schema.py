@@ -98,7 +98,11 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "share": 0.5,  # of them train the weights in search, the rest alpha; 1:
       # all do both (algo.one_level, goldnas)
       "crop_pad": 0,  # random crop after padding by so many pixels; 0 = off
+      "crop_area": 0.0,  # instead, a crop of at least this share of the image,
+      # resized (RandomResizedCrop; ImageNet: 0.08); 0 = off
       "flip": False,  # random horizontal flip
+      "colour_jitter": 0.0,  # brightness, contrast, saturation: 1 +- so much
+      "hue_jitter": 0.0,  # and the hue: +- so much of the circle, at most 0.5
       "cutout": 0,  # side in pixels of the square that is erased; 0 = off
       "autoaugment": False,  # AutoAugment's CIFAR-10 policy, before normalising
     },
@@ -264,7 +268,8 @@ RANGES = (
   (
     lambda v: v >= 0,
     "0 or greater",
-    "data.limit data.crop_pad data.cutout algo.eta algo.solver_damping "
+    "data.limit data.crop_pad data.crop_area data.cutout data.colour_jitter "
+    "data.hue_jitter algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
     "weights.clip arch.decay arch.init language.deviation "
     "language.activation language.temporal language.sample",
@@ -282,6 +287,8 @@ RANGES = (
     "greater than 0 and at most 1",
     "data.share weights.factor",
   ),
+  (lambda v: v <= 0.5, "at most 0.5", "data.hue_jitter"),
+  (lambda v: v <= 1, "at most 1", "data.crop_area data.colour_jitter"),
   # What each of them costs is plain work that nobody would wait for.
   (
     lambda v: v <= 1024,

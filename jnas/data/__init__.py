@@ -6,6 +6,8 @@ limits    how much is read of files that are not to be trusted
 archives  reading folders, tar files, images and caches
 pickles   reading pickles of plain data, without pickle
 augment   crop, flip, normalisation and cutout, inside the jitted step
+crops     random resized crops, for it and for the host
+jitter    brightness, contrast, saturation and hue, for it
 autoaugment `apply(key, image)`: the CIFAR-10 policy of AutoAugment
 device    the whole data set on the device; batches chosen inside the step
 text      `load(path)`: texts as sequences of tokens

@@ -1,4 +1,4 @@
-"""Crop, flip, AutoAugment, normalisation and cutout, inside the jitted step.
+"""Crops, flip, colours, normalisation and cutout, inside the jitted step.
 
 Randomness comes from one key an example, so what happens to an example does
 not depend on how the batch is spread over devices.
@@ -13,6 +13,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from jnas.data import autoaugment as policy
+from jnas.data import crops, jitter
 
 
 class Draw(NamedTuple):
@@ -98,12 +99,7 @@ def normalise(
     raise ValueError(
         f"expected mean and std with one number for each of {x.shape[-1]} "
         f"channels; got shapes {mean.shape} and {std.shape}")
-  if x.dtype == jnp.uint8:
-    x = x.astype(jnp.float32) / 255
-  elif not jnp.issubdtype(x.dtype, jnp.floating):
-    raise _wrong_type(x)
-  shape = (1,) * (x.ndim - 1) + mean.shape
-  x = x.astype(jnp.float32)
+  shape, x = (1,) * (x.ndim - 1) + mean.shape, _unit(x)
   return ((x - mean.reshape(shape)) / std.reshape(shape)).astype(dtype)
 
 
@@ -120,6 +116,15 @@ def auto_augment(keys: Array, x: Array) -> Array:
   elif x.dtype != jnp.uint8:
     raise _wrong_type(x)
   return policy.apply_batch(keys, x).astype(jnp.uint8)
+
+
+def _unit(x: Array) -> Array:
+  """Returns images as float32 in 0 .. 1."""
+  if x.dtype == jnp.uint8:
+    return x.astype(jnp.float32) / 255
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise _wrong_type(x)
+  return x.astype(jnp.float32)
 
 
 def _wrong_type(x: Array) -> ValueError:
@@ -144,19 +149,20 @@ def cut_out(x: Array, cy: Array, cx: Array, length: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames=(
-    "pad", "flip", "cutout", "dtype", "autoaugment"))
+    "pad", "flip", "cutout", "dtype", "autoaugment", "area", "colours",
+    "hue"))
 def augment(
     keys: Array, x: Array, mean: Sequence[float] | Array,
     std: Sequence[float] | Array, *, pad: int = 4, flip: bool = True,
     cutout: int = 0, dtype: jnp.dtype = jnp.float32, autoaugment: bool = False,
+    area: float = 0.0, colours: float = 0.0, hue: float = 0.0,
 ) -> Array:
-  """Returns a training batch: crop, flip, policy, normalise, cutout.
+  """Returns a training batch: crop, flip, policy, jitter, normalise, cutout.
 
   In that order. Padding is zero in pixel space (black), cutout zero after
-  normalisation (the mean), as in DARTS (cnn/utils.py). pad=0, flip=False,
-  cutout=0 and autoaugment=False leave the piece out of the program. The
-  policy comes after crop and flip as in the PyTorch programs; AutoAugment's
-  own program has it before them.
+  normalisation (the mean), as in DARTS (cnn/utils.py). What is zero or False
+  is left out of the program. The policy comes after crop and flip as in the
+  PyTorch programs; AutoAugment's own program has it before them.
 
   Args:
     keys: [N] typed keys, one an example.
@@ -164,6 +170,9 @@ def augment(
     mean, std: [C], on the scale 0 .. 1.
     pad, flip, cutout, dtype: static.
     autoaugment: static; whether to apply AutoAugment's CIFAR-10 policy.
+    area: static; the least share of the image that a resized crop has
+      (`crops`), in place of the padded one; 0 for none.
+    colours, hue: static; strength of the colour jitter (`jitter`), 0 for none.
 
   Raises:
     ValueError: shapes, types or lengths that do not fit.
@@ -175,15 +184,21 @@ def augment(
   if pad < 0 or cutout < 0:
     raise ValueError(
         f"expected pad >= 0 and cutout >= 0; got {pad} and {cutout}")
-  if not (pad or flip or cutout or autoaugment):
+  if not (pad or flip or cutout or autoaugment or area or colours or hue):
     return normalise(x, mean, std, dtype)
   choice = draw(keys, x.shape[1], x.shape[2], pad)
-  if pad:
+  if area:
+    windows = crops.draw(keys, x.shape[1], x.shape[2], area)
+    x = crops.resized(_unit(x), windows)
+  elif pad:
     x = crop(x, choice.dy, choice.dx, pad)
   if flip:
     x = mirror(x, choice.mirrored)
   if autoaugment:
     x = auto_augment(keys, x)
+  if colours or hue:
+    x = jax.vmap(
+        lambda key, x: jitter.apply(key, x, colours, hue))(keys, _unit(x))
   x = normalise(x, mean, std, dtype)
   if cutout:
     x = cut_out(x, choice.cy, choice.cx, cutout)

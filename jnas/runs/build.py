@@ -148,6 +148,9 @@ def draw(
     flip=source.flip,
     cutout=source.cutout,
     autoaugment=source.autoaugment,
+    area=source.crop_area,
+    colours=source.colour_jitter,
+    hue=source.hue_jitter,
     dtype=config.train.dtype,
   )
 

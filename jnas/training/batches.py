@@ -49,6 +49,9 @@ def image_draw(
   flip: bool = False,
   cutout: int = 0,
   autoaugment: bool = False,
+  area: float = 0.0,
+  colours: float = 0.0,
+  hue: float = 0.0,
   dtype: Any = jnp.float32,
 ) -> Draw:
   """Images of a split, augmented: (split, stream, step) -> Batch.
@@ -64,6 +67,9 @@ def image_draw(
     flip: whether to mirror half of the images.
     cutout: side of the erased square; 0 for none.
     autoaugment: whether to apply AutoAugment's CIFAR-10 policy.
+    area: least share of the image in a random resized crop; 0 for none.
+    colours: strength of the colour jitter, 0 for none.
+    hue: likewise, of its hue.
     dtype: of the images.
   """
 
@@ -84,6 +90,9 @@ def image_draw(
       flip=flip,
       cutout=cutout,
       autoaugment=autoaugment,
+      area=area,
+      colours=colours,
+      hue=hue,
       dtype=dtype,
     )
     paths = keys.stream(seed, f"{name}/paths", step)
