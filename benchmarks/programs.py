@@ -62,7 +62,9 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
     backend=backend,
   )
   objective = losses.classification(network)
-  schedule = optim.cosine(0.025, 0.001, epochs=50, steps_per_epoch=390)
+  schedule = optim.learning_rate(
+    "cosine", 0.025, 0.001, epochs=50, steps_per_epoch=390
+  )
   sgd = optim.sgd(schedule, momentum=0.9, decay=3e-4, clip=5.0)
   adam = optim.adam(3e-4, b1=0.5, b2=0.999, decay=1e-3)
 

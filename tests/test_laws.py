@@ -70,7 +70,9 @@ def _problem(row: str, devices: int) -> Problem:
     batch = device.take(split, index)
     return losses.Batch(*batch, keys.per_example(key(name, step), positions))
 
-  schedule = optim.cosine(0.1, 0.01, epochs=100, steps_per_epoch=4)
+  schedule = optim.learning_rate(
+    "cosine", 0.1, 0.01, epochs=100, steps_per_epoch=4
+  )
   weights_optimizer = optim.sgd(schedule, momentum=0.9, decay=1e-4, clip=5.0)
   arch_optimizer = optim.adam(own.arch_lr, b1=0.5, b2=0.999, decay=1e-3)
   parts = algorithm, objective, weights_optimizer, arch_optimizer, draw
