@@ -200,3 +200,12 @@ def test_the_virtual_step_is_the_next_step_of_sgd(run):
   )
   expected = rollout(optimizer, start, gradients[:4])[0][-1]
   np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_polynomial_decay_falls_at_each_step():
+  rate = optim.learning_rate(
+    "polynomial", 0.5, 0.1, epochs=5, steps_per_epoch=2, power=0.9
+  )
+  for step in range(11):
+    expected = 0.1 + 0.4 * (1 - step / 10) ** 0.9
+    assert rate(step) == pytest.approx(expected, rel=1e-6)

@@ -176,9 +176,10 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
     },
     "weights": {  # SGD, of the network's weights
       "lr": 0.025,  # at the start
-      "schedule": "cosine",  # cosine | linear | exponential: its decay
+      "schedule": "cosine",  # cosine | linear | exponential | polynomial
       "lr_end": 0.001,  # at the end of the cosine or line
       "factor": 0.97,  # of the exponential decay, for each epoch
+      "power": 0.9,  # of the polynomial decay, which falls at each step
       "momentum": 0.9,  # of SGD
       "nesterov": False,  # look ahead by the momentum
       "decay": 3e-4,  # L2, part of the gradient
@@ -248,7 +249,9 @@ CHOICES = {
   ),
   "algo.form": ("exact", "finite_difference"),
   "arch.optimizer": ("adam", "sgd"),
-  "weights.schedule": ("cosine", "linear", "exponential"),
+  "weights.schedule": (
+    "cosine", "linear", "exponential", "polynomial"
+  ),
   "language.level": ("word", "character"),
   "train.dtype": ("float32", "bfloat16"),
 }
@@ -262,8 +265,8 @@ RANGES = (
     "greater than 0",
     "space.cells space.width space.nodes space.partial space.bottleneck "
     "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
-    "arch.lr log.keep language.bptt language.patience language.eval_batch "
-    "language.test_batch",
+    "weights.power arch.lr log.keep language.bptt language.patience "
+    "language.eval_batch language.test_batch",
   ),
   (
     lambda v: v >= 0,

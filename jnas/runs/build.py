@@ -115,6 +115,7 @@ def schedules(
     config.weights.lr,
     config.weights.lr_end,
     factor=config.weights.factor,
+    power=config.weights.power,
     warmup=time.steps(config.weights.warmup),
     **shared,
   )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import functools
+import math
 from typing import Any
 
 import chex
@@ -14,6 +15,7 @@ from jnas.ops import backend as backend_lib
 from jnas.ops import table
 from jnas.ops.backend import Backend
 from jnas.ops.plain import convolution
+from jnas.spaces import dilation
 from jnas.spaces.blocks import FixedReduction, Residual
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.norm import BatchNorm
@@ -42,6 +44,9 @@ class Network(nn.Module):
     frozen: (name, operators of each edge) of transit cells whose sub-graph is
       known: nothing else of them is computed, and weights are not read.
     backend: how operators are computed (`jnas.ops.backend.of`).
+    output_stride: of features that it gives in place of logits, or 0. The
+      reductions that would make them coarser keep their resolution, and what
+      follows is dilated (`jnas.spaces.dilation`); parameters are the same.
   """
 
   spec: Spec
@@ -52,6 +57,7 @@ class Network(nn.Module):
   skip_zero_ops: bool = False
   frozen: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = ()
   backend: Backend = backend_lib.CPU
+  output_stride: int = 0
 
   @nn.compact
   def __call__(
@@ -63,6 +69,9 @@ class Network(nn.Module):
     train: bool,
   ) -> tuple[Array, Array | None]:
     """Logits [N, K], and those of the auxiliary head or None.
+
+    With an output stride s the first of them are features of the last cell,
+    [N, ceil(H / s), ceil(W / s), C], or finer where the network is.
 
     Args:
       x: [N, H, W, channels], normalised images.
@@ -94,8 +103,20 @@ class Network(nn.Module):
       s1 = norm(name=f"{name}_norm")(s1)
     s0 = s0 if spec.imagenet else s1
     width, halved, auxiliary = spec.width, spec.imagenet, None
+    stride = math.prod(stride for _, stride in spec.stem_convolutions)
+    sizes = []  # of features before each reduction that keeps them
     for i, layer in enumerate(spec.layers):
       width *= 2 if layer.reduction else 1
+      if layer.reduction and self.output_stride:
+        if 2 * stride > self.output_stride:
+          sizes.append(s1.shape[1:3])
+          s0 = dilation.phases(s0, 2 if halved else 1)
+          s1 = dilation.phases(s1)
+        else:
+          stride *= 2
+      own = None if drop is None else drop[i]
+      if own is not None and sizes:
+        own = jnp.tile(own, (4 ** len(sizes), 1, 1))
       cell = spec.cell(layer.cell)
       shared = dict(channels=width, halve_first=halved, name=f"cell{i}")
       if isinstance(cell, Block):
@@ -107,7 +128,7 @@ class Network(nn.Module):
           block = remat(FixedReduction)(
             norm=cell_norm, backend=self.backend, **shared
           )
-          s0, s1 = s1, block(s0, s1, None if drop is None else drop[i])
+          s0, s1 = s1, block(s0, s1, own)
       else:
         active = dict(self.frozen).get(layer.cell)
         weights = None
@@ -130,7 +151,6 @@ class Network(nn.Module):
           s0, s1 = s1, module(s0, s1, weights)
         else:
           module = remat(SearchCell)(partial=spec.partial, **shared)
-          own = None if drop is None else drop[i]
           s0, s1 = s1, module(s0, s1, weights, own)
       halved = layer.reduction
       if spec.auxiliary and i == spec.auxiliary_layer:
@@ -145,6 +165,10 @@ class Network(nn.Module):
           auxiliary = head(s1)
     if spec.head_norm:
       s1 = jax.nn.relu(norm(name="head_norm")(s1))
+    if self.output_stride:
+      for size in reversed(sizes):
+        s1 = dilation.interleaved(s1, size)
+      return s1, None
     pooled = s1.mean((1, 2))
     return Dense(spec.classes, name="classifier")(pooled), auxiliary
 

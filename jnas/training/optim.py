@@ -22,6 +22,7 @@ def learning_rate(
   steps_per_epoch: int,
   warmup: int = 0,
   factor: float = 0.97,
+  power: float = 0.9,
 ) -> Schedule:
   """The learning rate at a step, which falls from `lr` on between epochs.
 
@@ -30,19 +31,21 @@ def learning_rate(
     cosine       end + (lr - end) (1 + cos(pi x)) / 2
     linear       end + (lr - end) (1 - x)
     exponential  lr factor^e
+    polynomial   end + (lr - end) (1 - t / T)^power, at step t of T
 
   as in the field's code. (P-DARTS's own for ImageNet is steeper by a little: it
   ends five epochs early, and falls by another line to zero in these.) A run of
   less than one epoch keeps `lr`.
 
   Args:
-    form: "cosine", "linear" or "exponential".
+    form: "cosine", "linear", "exponential" or "polynomial".
     lr: at the first step after the warm-up.
     end: approached at the last epoch; of no meaning to "exponential".
     epochs: of the whole run.
     steps_per_epoch: of the training split.
     warmup: steps of linear increase at the start.
     factor: of "exponential", for each epoch.
+    power: of "polynomial", which falls at each step (DeepLab, 1606.00915).
 
   >>> rate = learning_rate("linear", 0.5, epochs=250, steps_per_epoch=2)
   >>> print(rate(0), rate(1), rate(2))
@@ -54,6 +57,9 @@ def learning_rate(
     epoch = jnp.minimum(step // steps_per_epoch, epochs)
     if form == "exponential":
       rate = lr * jnp.float32(factor) ** epoch
+    elif form == "polynomial":
+      left = 1 - jnp.minimum(step / (epochs * steps_per_epoch), 1)
+      rate = end + (lr - end) * left**power
     else:
       done = epoch / epochs
       left = 1 - done
