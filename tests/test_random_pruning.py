@@ -92,7 +92,7 @@ def test_the_best_by_validation_is_trained(tmp_path, monkeypatch):
 
   def trial(config, data, text, folder):
     tried.append((folder.name, text))
-    return scores[folder.name]
+    return {"valid_accuracy": scores[folder.name]}
 
   def train(config, workdir):
     trained.append((workdir.name, config.retrain.genotype, config.train.length))

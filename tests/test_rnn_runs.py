@@ -180,6 +180,10 @@ def test_a_search_ends_with_a_valid_cell(row, text_file, tmp_path, capsys):
   page = (tmp_path / "run" / "report.html").read_text()
   assert "Recurrent cell" in page and "configs/rnn/retrain.py:ptb" in page
   assert "supernet validation" not in page
+  about = {"headline": "perplexity", "larger_is_better": False, "shares": []}
+  assert result | about == result
+  titles = json.loads((tmp_path / "run" / "run.json").read_text())["titles"]
+  assert titles | about == titles
   assert language.run(config, tmp_path / "run") == result  # from its record
 
 

@@ -30,56 +30,50 @@ from jnas.report.groups import (
   table,
   told,
 )
+from jnas.report.headline import Headline
 
 _PERCENT = "{:.2%}"
-_FEW = "{:.4g}"
 _NOTES = (  # number of a result, what is to be said where it has a column
   (
-    "child_accuracy",
+    "child_{headline}",
     "The child-net is what remains of the trained super-net along the derived "
     "paths, not trained further.",
   ),
   (
-    "retrained_accuracy",
+    "retrained_{headline}",
     "Retrained is the derived network, trained from scratch on all training "
-    "images and tested.",
+    "data and tested.",
   ),
   (
     "derived_params",
-    "Parameters and multiply-adds, in millions, are of the derived network for "
-    "one image of this data set.",
+    "Parameters, and multiply-adds for one image of this data set, are of the "
+    "derived network, in millions.",
   ),
 )
 _RANK = (
   "Kendall's tau compares the order of the seeds by the super-net's validation "
-  "accuracy with that by retrained accuracy: 1 the same, 0 unrelated, -1 "
+  "{headline} with that by retrained {headline}: 1 the same, 0 unrelated, -1 "
   "reversed. Of few seeds it says little: of three, one order in six gives 1 "
   "by chance."
 )
-_CURVES = (  # metric, heading, format, whether logarithmic
+_LOSSES = (  # metric, heading, format, whether logarithmic
   ("train_loss", "Training loss", "{:.3g}", False),
   ("valid_loss", "Validation loss", "{:.3g}", False),
-  ("train_accuracy", "Training accuracy", sections.PERCENT, False),
-  ("valid_accuracy", "Validation accuracy", sections.PERCENT, False),
-  ("test_accuracy", "Test accuracy", sections.PERCENT, False),
-  ("train_perplexity", "Training perplexity", _FEW, True),
-  ("valid_perplexity", "Validation perplexity", _FEW, True),
-  ("test_perplexity", "Test perplexity", _FEW, True),
-  ("child_perplexity", "Perplexity through derived paths", _FEW, True),
-  ("child_accuracy", "Accuracy through derived paths", sections.PERCENT, False),
+)
+_CURVES = (  # likewise, after those of headlines
   ("true_accuracy", "True accuracy", sections.PERCENT, False),
   ("skip_share", "Share of skip connections", sections.PERCENT, False),
   ("none_weight", "Mean weight of none", "{:.3f}", False),
   ("second_order_norm", "Norm of the second-order term", "{:.2g}", True),
 )
-_STRIPS = (  # metric, heading, format
-  ("test_accuracy", "Test accuracy", _PERCENT),
-  ("valid_accuracy", "Validation accuracy", _PERCENT),
-  ("retrained_accuracy", "Retrained accuracy", _PERCENT),
-  ("true_accuracy", "True accuracy", _PERCENT),
-  ("test_perplexity", "Test perplexity", _FEW),
-  ("valid_perplexity", "Validation perplexity", _FEW),
-)
+_SPLITS = {  # of a headline by epoch, and its title
+  "train": "Training {}",
+  "valid": "Validation {}",
+  "test": "Test {}",
+  "child": "{} through derived paths",
+}
+_STRIPS = {"test": "Test", "valid": "Validation", "retrained": "Retrained"}
+_TRUE = ("True accuracy", _PERCENT)
 _LONGEST = 60  # letters of a value in the table of differences
 
 
@@ -153,6 +147,11 @@ def _sections(
     yield _cells(group)
 
 
+def _headlines(groups: Sequence[Group]) -> list[Headline]:
+  """Returns those of the runs, one each: runs of any kinds may be compared."""
+  return list(dict.fromkeys(group.headline for group in groups))
+
+
 def _overview(groups: Sequence[Group]) -> parts.Section:
   heads, rows = table(groups)
   rows = [
@@ -162,21 +161,23 @@ def _overview(groups: Sequence[Group]) -> parts.Section:
   note = (
     "Mean ± standard deviation over the seeds, the mean alone where all agree."
   )
-  chosen = [group.chosen for group in groups if group.chosen]
-  if chosen:
-    best = "best validation accuracy"
-    if any("valid_perplexity" in one for one in chosen):
-      best = "lowest validation perplexity"
+  if chosen := [group for group in groups if group.chosen]:
+    best = " or ".join(
+      f"{goal.best} validation {goal.words}" for goal in _headlines(chosen)
+    )
     note += f" Chosen is the seed whose supernet has the {best}."
   note += (
     " Times are the shortest and the longest: the first run compiles, others "
     "find its programs in the cache."
   )
   for metric, more in _NOTES:
-    if any(group.values(metric) for group in groups):
+    if any(
+      group.values(metric.format(headline=group.headline.name))
+      for group in groups
+    ):
       note += f" {more}"
-  if any(group.kendall for group in groups):
-    note += f" {_RANK}"
+  for goal in _headlines([group for group in groups if group.kendall]):
+    note += f" {_RANK.format(headline=goal.words)}"
   body: list[parts.Part] = [parts.Table(rows, heads)]
   for group in groups:
     if twice := [same[0].seed for same in group.seeds if len(same) > 1]:
@@ -206,16 +207,31 @@ def _spread(groups: Sequence[Group]) -> parts.Section | None:
   name = known[0].benchmark.get("name", "the search space") if known else ""
   known = measures.references(known)
   levels = {k: v for k, v in known.items() if k in ("best", "mean")}
-  figures = []
-  for metric, title, form in _STRIPS:
+  figures, goals = [], _headlines(groups)
+  strips = [
+    (f"{split}_{goal.name}", f"{word} {goal.words}", goal.form(number="{:.4g}"))
+    for goal in goals
+    for split, word in _STRIPS.items()
+  ]
+  for metric, title, form in (*strips, ("true_accuracy", *_TRUE)):
     if any(len(group.values(metric)) > 1 for group in groups):
       across = levels if metric == "true_accuracy" else {}
       figures.append(_strips(metric, title, groups, across, form))
-  for metric, title, form, log in _CURVES:
+  curves = [
+    (
+      f"{split}_{goal.name}",
+      words.format(goal.words).capitalize(),
+      goal.form(sections.PERCENT, "{:.4g}"),
+      goal.name not in goal.shares,
+    )
+    for goal in goals
+    for split, words in _SPLITS.items()
+  ]
+  for metric, title, form, log in (*_LOSSES, *curves, *_CURVES):
     marks = []
     for group in groups:
-      curves = [_curve(same, metric, log) for same in group.seeds]
-      marks += band(group.name, curves, group.colour, "%" in form)
+      seeds = [_curve(same, metric, log) for same in group.seeds]
+      marks += band(group.name, seeds, group.colour, "%" in form)
     if marks and metric == "true_accuracy":
       marks += [
         chart.Mark(f"{name} {value:.2%}", [(0, value)], kind="level")
@@ -224,15 +240,17 @@ def _spread(groups: Sequence[Group]) -> parts.Section | None:
     if marks:
       title = f"{title} by epoch"
       figures.append(chart.figure(title, marks, form=form, log=log, last=False))
-  clouds = [
-    chart.Mark(group.name, found, group.colour, "dots")
-    for group in groups
-    if (found := _pairs(group))
-  ]
-  if clouds:
-    axes = dict(x="validation accuracy", y="retrained", x_form=_PERCENT)
-    title = "Retrained by validation accuracy"
-    figures.append(chart.figure(title, clouds, form=_PERCENT, **axes))
+  for goal in goals:
+    clouds = [
+      chart.Mark(group.name, found, group.colour, "dots")
+      for group in groups
+      if group.headline == goal and (found := _pairs(group))
+    ]
+    if clouds:
+      form = goal.form(number="{:.4g}")
+      axes = dict(x=f"validation {goal.words}", y="retrained", x_form=form)
+      title = f"Retrained by validation {goal.words}"
+      figures.append(chart.figure(title, clouds, form=form, **axes))
   note = (
     "A dot is a seed, the chosen one is ringed; a line is the mean over the "
     "seeds, and around it lies one standard deviation to either side."
@@ -328,24 +346,34 @@ def _strips(metric, title, groups, levels, form=_PERCENT) -> parts.Figure:
 
 
 def _pairs(group: Group) -> list[tuple[float, float]]:
-  """Returns (validation, retrained) accuracies of the runs that have both."""
-  names = ("valid_accuracy", "retrained_accuracy")
+  """Returns (validation, retrained) headlines of the runs that have both."""
+  names = [f"{split}_{group.headline.name}" for split in ("valid", "retrained")]
   rows = [tuple(map(member.result.get, names)) for member in group.members]
   return [row for row in rows if all(map(records.is_number, row))]
 
 
 def _pareto(groups: Sequence[Group]) -> parts.Section | None:
-  marks = []
+  marks: dict[Headline, list[chart.Mark]] = {}
   for group in groups:
     for member in group.members:
       found = topology.networks(member.run)
-      marks += topology.marks(found, group.name, group.colour)
-  if not marks:
+      goal = member.run.headline
+      shown = topology.marks(found, group.name, group.colour, goal)
+      marks.setdefault(goal, []).extend(shown)
+  figures = [
+    topology.figure(
+      f"{goal.words.capitalize()} of the search networks against FLOPs",
+      shown,
+      goal,
+    )
+    for goal, shown in marks.items()
+    if shown
+  ]
+  if not figures:
     return None
-  title = "Accuracy of the search networks against FLOPs"
   return parts.Section(
     "Pareto sets",
-    [topology.figure(title, marks)],
+    figures,
     "Full points are on the front of their run, which the line joins.",
   )
 
@@ -382,9 +410,10 @@ def _runs(groups: Sequence[Group], home: pathlib.Path) -> parts.Section:
     for group in groups
     for member in group.members
   ]
-  # A search has no test accuracy; where one is known, it comes first.
+  # A search has no test; where there is one, it comes first.
   columns = list(dict.fromkeys(name for *_, fact in known for name in fact))
-  columns.sort(key="test accuracy".__ne__)
+  tested = [f"test {goal.words}" for goal in _headlines(groups)]
+  columns.sort(key=lambda name: name not in tested)
   trained = any(member.retrained for _, member, _ in known)
   rows = []
   for group, member, fact in known:
@@ -398,13 +427,12 @@ def _runs(groups: Sequence[Group], home: pathlib.Path) -> parts.Section:
       *(fact.get(column, "–") for column in columns),
     ]
     if trained:
-      value = member.result.get("retrained_accuracy")
+      goal = group.headline
+      value = member.result.get(f"retrained_{goal.name}")
+      shown = goal.form().format(value) if records.is_number(value) else "–"
       there = member.retrained and member.retrained / "report.html"
       row.append(
-        parts.Cell(
-          parts.share(value if records.is_number(value) else None),
-          link=_link(there, home) if there else "",
-        )
+        parts.Cell(shown, link=_link(there, home) if there else "")
       )
     rows.append(row)
   heads = ["run", "algorithm", "data", *columns, *["retrained"] * trained]

@@ -11,32 +11,19 @@ import pathlib
 import statistics
 from typing import Any, NamedTuple
 
-from jnas.report import measures, parts, records
+from jnas.report import headline, measures, parts, records
+from jnas.report.headline import Headline
 
-_PERCENT = "{:.2%}"
-COLUMNS = (  # number of a result, heading, format; what nobody has is left out
-  ("test_accuracy", "test accuracy", _PERCENT),
-  ("valid_accuracy", "validation accuracy", _PERCENT),
-  ("child_accuracy", "of the child-net", _PERCENT),
-  ("accuracy_drop", "drop", _PERCENT),
-  ("retrained_accuracy", "retrained, test", _PERCENT),
-  ("true_accuracy", "true accuracy", _PERCENT),
+_COLUMNS = (  # number of a result, heading, format
+  ("true_accuracy", "true accuracy", "{:.2%}"),
   ("skip_share", "skip connections", "{:.1%}"),
   ("normal_connections", "normal connections", "{:.3g}"),
   ("reduce_connections", "reduction connections", "{:.3g}"),
   ("params", "parameters", "{:,.0f}"),
   ("derived_params", "derived, M parameters", "{:,.3f}"),
   ("derived_flops", "M multiply-adds", "{:,.2f}"),
-  ("test_perplexity", "test perplexity", "{:.2f}"),
-  ("valid_perplexity", "validation perplexity", "{:.2f}"),
-  ("child_perplexity", "of the derived paths", "{:.2f}"),
   ("test_bits_per_character", "test bits per character", "{:.3f}"),
 )
-_ACCURACIES = {  # of one result, in words
-  "valid_accuracy": "validation accuracy",
-  "true_accuracy": "true accuracy",
-  "retrained_accuracy": "retrained accuracy",
-}
 
 
 class Member(NamedTuple):
@@ -56,6 +43,14 @@ class Group(NamedTuple):
   chosen: Mapping[str, Any] | None = None
   kendall: Mapping[str, Any] | None = None
   colour: str = ""
+
+  @property
+  def headline(self) -> Headline:
+    """The number by which its runs are told."""
+    first = self.members[0]
+    run = first.run
+    known = (run.titles, run.result, run.series) if run else ()
+    return headline.of(first.result, *known)
 
   @property
   def seeds(self) -> list[list[Member]]:
@@ -85,9 +80,14 @@ def facts(result: Mapping[str, Any]) -> list[str]:
   >>> facts({"valid_accuracy": 0.5, "seconds": 12.0, "params": 1})
   ['validation accuracy 50.00%', '12 s']
   """
+  goal = headline.of(result)
   found = [
-    f"{words} {parts.share(result[name])}"
-    for name, words in _ACCURACIES.items()
+    f"{words} {form.format(result[name])}"
+    for name, words, form in (
+      (f"valid_{goal.name}", f"validation {goal.words}", goal.form()),
+      ("true_accuracy", "true accuracy", "{:.2%}"),
+      (f"retrained_{goal.name}", f"retrained {goal.words}", goal.form()),
+    )
     if records.is_number(result.get(name))
   ]
   if records.is_number(result.get("seconds")):
@@ -95,23 +95,39 @@ def facts(result: Mapping[str, Any]) -> list[str]:
   return found
 
 
+def columns(goals: Sequence[Headline]) -> list[tuple[str, str, str]]:
+  """Returns number of a result, heading and format of each column."""
+  found = []
+  for goal in (unique := list(dict.fromkeys(goals))):
+    what, form = goal.words, goal.form()
+    more = f", {what}" * (len(unique) > 1)
+    found += [
+      (f"test_{goal.name}", f"test {what}", form),
+      (f"valid_{goal.name}", f"validation {what}", form),
+      (f"child_{goal.name}", f"of the child-net{more}", form),
+      (f"{goal.name}_drop", f"drop{more}", form),
+      (f"retrained_{goal.name}", f"retrained, test{more}", form),
+    ]
+  return [*found, *_COLUMNS]
+
+
 def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-  """Returns heads and rows, a row a group."""
-  columns: dict[str, Callable[[Group], str]] = {
+  """Returns heads and rows, a row a group; no column without a number."""
+  cells: dict[str, Callable[[Group], str]] = {
     "": lambda g: g.name,
     "seeds": lambda g: str(len(g.seeds)),
   }
-  for metric, heading, form in COLUMNS:
+  for metric, heading, form in columns([group.headline for group in groups]):
     if any(group.values(metric) for group in groups):
-      columns[heading] = functools.partial(_mean, metric=metric, form=form)
+      cells[heading] = functools.partial(_mean, metric=metric, form=form)
     # Beside what it ranks; at the end one would have to scroll.
-    if metric == "retrained_accuracy" and any(g.kendall for g in groups):
-      columns["Kendall's tau"] = _rank
-  columns["time, with compilation"] = _time
+    if metric.startswith("retrained_") and any(g.kendall for g in groups):
+      cells["Kendall's tau"] = _rank
+  cells["time, with compilation"] = _time
   if any(group.chosen for group in groups):
-    columns["chosen"] = told
-  rows = [[tell(group) for tell in columns.values()] for group in groups]
-  return list(columns), rows
+    cells["chosen"] = told
+  rows = [[tell(group) for tell in cells.values()] for group in groups]
+  return list(cells), rows
 
 
 def text(comparison: Mapping[str, Any]) -> str:
@@ -157,16 +173,19 @@ def _rank(group: Group) -> str:
 
 
 def told(group: Group) -> str:
-  """Returns the seed that is chosen, and its accuracies."""
+  """Returns the seed that is chosen, and its numbers."""
   if group.chosen is None:
     return "–"
+  goal = group.headline
   words = [
-    word + parts.share(group.chosen[name])
-    for name, word in zip(_ACCURACIES, ("", "true ", "retrained "), strict=True)
+    word + form.format(group.chosen[name])
+    for name, word, form in (
+      (f"valid_{goal.name}", "", goal.form()),
+      ("true_accuracy", "true ", "{:.2%}"),
+      (f"retrained_{goal.name}", "retrained ", goal.form()),
+    )
     if records.is_number(group.chosen.get(name))
   ]
-  if records.is_number(value := group.chosen.get("valid_perplexity")):
-    words.append(parts.number(value))
   return f"seed {group.chosen['seed']}: {', '.join(words)}"
 
 
@@ -179,7 +198,7 @@ def of_comparison(
     members = []
     for run in one["runs"]:
       folder = workdir and workdir / run["folder"]
-      trained = "retrained_accuracy" in run["result"]
+      trained = "retrain_seconds" in run["result"]
       members.append(
         Member(
           str(run["seed"]),
@@ -209,7 +228,7 @@ def of_runs(runs: Sequence[records.Run]) -> list[Group]:
     key = json.dumps(settings, sort_keys=True) if settings else name
     known = {
       metric: value
-      for metric, *_ in COLUMNS
+      for metric, *_ in columns([run.headline])
       if (value := measures.last_known(run, metric)) is not None
     }
     known |= {"seconds": measures.wall_seconds(run)}

@@ -96,7 +96,7 @@ def _single(run: records.Run) -> tuple[str, str, list[parts.Section | None]]:
     found = section(run)
     body += found if isinstance(found, list) else [found]
   line = " · ".join(filter(None, [run.name, records.started(run)]))
-  return sections.headline(run), line, body
+  return sections.title(run), line, body
 
 
 def _links(run: records.Run, home: pathlib.Path) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ run.json under "titles", all of it optional:
 
   {"algorithm": "GOLD-NAS",
    "weights": "sigmoid",  # those of an edge don't add up to one
+   "headline": "accuracy", ...  # see `jnas.report.headline`
    "sections": [
      {"title": "Pruning", "note": "Says what is seen.", "figures": [
        {"title": "Operators left", "metrics": {"operators": "left"},
@@ -30,6 +31,7 @@ import re
 from typing import Any, NamedTuple
 
 from jnas import genotype as genotype_lib
+from jnas.report import headline
 
 _FORM = re.compile(r"\{:,?(\.\d{1,2})?[gf%]\}")
 _FILES = ("config.json", "run.json", "metrics.jsonl", "result.json")
@@ -103,6 +105,11 @@ class Run:
     """What the run calls its algorithm and metrics."""
     found = self.machine.get("titles")
     return found if isinstance(found, dict) else {}
+
+  @functools.cached_property
+  def headline(self) -> headline.Headline:
+    """The number by which the run is told."""
+    return headline.of(self.titles, self.result, self.series)
 
   @functools.cached_property
   def described(self) -> list[Mapping[str, Any]]:

@@ -78,7 +78,7 @@ def data(run: records.Run) -> str:
   return str(records.get(run.config, "data.name", "unknown data"))
 
 
-def headline(run: records.Run) -> str:
+def title(run: records.Run) -> str:
   """Returns the title of a run: what, on which data."""
   what = algorithm(run)
   return f"{what[:1].upper()}{what[1:]} on {data(run)}"
@@ -87,7 +87,8 @@ def headline(run: records.Run) -> str:
 def facts(run: records.Run) -> list[tuple[str, str]]:
   """Returns (name, value) of what one wants to know first."""
   found = []
-  whats = sorted({"accuracy", *_measures(run)} - {"loss"})
+  goal = run.headline
+  whats = sorted({goal.name, *_measures(run)} - {"loss"})
   for what in whats:
     for split, word in (
       ("test", "test {}"),
@@ -97,7 +98,7 @@ def facts(run: records.Run) -> list[tuple[str, str]]:
     ):
       value = measures.last_known(run, f"{split}_{what}")
       if value is not None:
-        tell = parts.share if what == "accuracy" else parts.number
+        tell = parts.share if what in goal.shares else parts.number
         found.append((word.format(what.replace("_", " ")), tell(value)))
   if records.is_number(params := run.result.get("params")):
     found.append(("parameters", f"{params:,.0f}"))
@@ -154,10 +155,10 @@ def warnings(run: records.Run) -> list[parts.Banner]:
 
 
 def learning(run: records.Run) -> parts.Section:
-  """Returns losses, accuracies and the like against epochs."""
+  """Returns losses and the other measures against epochs."""
   figures = []
   for what in _measures(run):
-    form = PERCENT if what == "accuracy" else "{:.4g}"
+    form = run.headline.form(PERCENT, "{:.4g}", what)
     marks = []
     for split, word, colour in _SPLITS:
       name = f"{split}_{what}"
@@ -170,12 +171,12 @@ def learning(run: records.Run) -> parts.Section:
     title = what.capitalize().replace("_", " ") + unit
     figures.append(chart.figure(title, marks, form=form))
   note = "Thick: by epoch. Thin: single training steps, where recorded."
-  if measures.curve(run, "child_accuracy"):
+  if measures.curve(run, f"child_{run.headline.name}"):
     note += (
-      " Derived paths: validation accuracy of the search network through these "
-      "alone, with its own weights."
+      f" Derived paths: validation {run.headline.words} of the search network "
+      "through these alone, with its own weights."
     )
-  absent = [parts.Text("No losses or accuracies were recorded.")]
+  absent = [parts.Text("No losses were recorded.")]
   return parts.Section("Learning curves", figures or absent, note)
 
 
@@ -189,18 +190,24 @@ def _measures(run: records.Run) -> list[str]:
 
 def collapse(run: records.Run) -> parts.Section:
   """Returns figure 1 of Bi et al. (2019), and the history of the genotype."""
+  goal = run.headline
+  curves = {
+    "none": (measures.curve(run, "none_weight"), RED),
+    "skips": (measures.skip_shares(run), GREEN),
+  }
+  if goal.name in goal.shares:  # what is none has another scale
+    found = measures.curve(run, f"valid_{goal.name}")
+    curves[goal.words] = (found, BLUE)
   marks = [
     chart.Mark(name, found, colour)
-    for name, found, colour in (
-      ("none", measures.curve(run, "none_weight"), RED),
-      ("skips", measures.skip_shares(run), GREEN),
-      ("accuracy", measures.curve(run, "valid_accuracy"), BLUE),
-    )
+    for name, (found, colour) in curves.items()
     if found
   ]
   figures, words = [], ""
   if marks:
-    title = "Mean weight of none, share of skips, accuracy"
+    title = ", ".join(
+      ["Mean weight of none", "share of skips", *list(curves)[2:]]
+    )
     figures.append(
       chart.figure(title, marks, form=PERCENT, limits=(-0.02, 1.02))
     )

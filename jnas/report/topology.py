@@ -1,37 +1,45 @@
 """Sections on searches that record several networks: a Pareto set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jnas import genotype as genotype_lib
 from jnas.report import chart, findings, parts, records
+from jnas.report.headline import Headline
 
 FLOPS = "FLOPs (millions an image)"  # what networks cost
+_ACCURACY = Headline()
 
-# A line of pareto.jsonl: FLOPs and parameters are in millions.
-_COLUMNS = {
-  "letter": ("", str),
-  "epoch": ("epoch", parts.number),
-  "flops": ("FLOPs (M)", parts.number),
-  "params": ("params (M)", parts.number),
-  "operators": ("operators", parts.number),
-  "accuracy": ("accuracy", parts.share),
-  "retrained": ("retrained", parts.share),
-  "lambda": ("λ", parts.number),
-}
+
+def _columns(goal: Headline) -> dict[str, tuple[str, Callable[..., str]]]:
+  """Returns heading and wording of what a line of pareto.jsonl has.
+
+  FLOPs and parameters are in millions.
+  """
+  tell = parts.share if goal.name in goal.shares else parts.number
+  return {
+    "letter": ("", str),
+    "epoch": ("epoch", parts.number),
+    "flops": ("FLOPs (M)", parts.number),
+    "params": ("params (M)", parts.number),
+    "operators": ("operators", parts.number),
+    goal.name: (goal.words, tell),
+    "retrained": ("retrained", tell),
+    "lambda": ("λ", parts.number),
+  }
 
 
 def networks(run: records.Run) -> list[dict[str, Any]]:
   """Returns the recorded networks in the order in which they were found.
 
-  Each has the keys of `_COLUMNS`, None where its line has no number, and the
+  Each has the keys of `_columns`, None where its line has no number, and the
   "text" of its genotype, "" where the line has none.
   """
   found = []
   for i, line in enumerate(run.pareto):
     numbers = {
       key: line[key] if records.is_number(line.get(key)) else None
-      for key in _COLUMNS
+      for key in _columns(run.headline)
     }
     found.append(numbers | {"letter": parts.letter(i), "text": _text(line)})
   return found
@@ -50,17 +58,23 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def front(
-  found: Sequence[Mapping[str, Any]], key: str = "accuracy"
+  found: Sequence[Mapping[str, Any]], goal: Headline = _ACCURACY, key: str = ""
 ) -> list[Mapping[str, Any]]:
   """Returns the networks that no other one dominates, by FLOPs.
 
-  A network is dominated by one that costs no more and is no less accurate, and
-  is better in one of the two. Of equal ones the first stays.
+  A network is dominated by one that costs no more and is no worse, and is
+  better in one of the two. Of equal ones the first stays.
+
+  Args:
+    found: the networks.
+    goal: the headline of their search.
+    key: what is compared, by default the headline.
   """
+  key, sign = key or goal.name, 1 if goal.larger_is_better else -1
   known = [n for n in found if None not in (n["flops"], n[key])]
   best: list[Mapping[str, Any]] = []
-  for n in sorted(known, key=lambda n: (n["flops"], -n[key])):
-    if not best or n[key] > best[-1][key]:
+  for n in sorted(known, key=lambda n: (n["flops"], -sign * n[key])):
+    if not best or sign * n[key] > sign * best[-1][key]:
       best.append(n)
   return best
 
@@ -69,7 +83,8 @@ def marks(
   found: Sequence[Mapping[str, Any]],
   name: str,
   colour: str,
-  key: str = "accuracy",
+  goal: Headline = _ACCURACY,
+  key: str = "",
 ) -> list[chart.Mark]:
   """Returns what was recorded as points, and its front as a line.
 
@@ -77,9 +92,10 @@ def marks(
     found: the networks; nothing is drawn of those without both numbers.
     name: for the legend.
     colour: of the points.
-    key: the accuracy that is drawn, "accuracy" or "retrained".
+    goal: the headline of their search.
+    key: what is drawn, "retrained" or, by default, the headline.
   """
-  best = front(found, key)
+  best, key = front(found, goal, key), key or goal.name
   others = [n for n in found if n not in best]
   shown = []
   for kind, some in (("line", best), ("dots", best), ("hollow", others)):
@@ -91,10 +107,12 @@ def marks(
   return shown
 
 
-def figure(title: str, marks: Sequence[chart.Mark]) -> parts.Figure:
-  """Returns accuracies against costs."""
-  form = dict(form="{:.2%}", x_form="{:,.4g}", last=False)
-  return chart.figure(title, marks, x=FLOPS, y="accuracy", **form)
+def figure(
+  title: str, marks: Sequence[chart.Mark], goal: Headline = _ACCURACY
+) -> parts.Figure:
+  """Returns headlines against costs."""
+  form = dict(form=goal.form(), x_form="{:,.4g}", last=False)
+  return chart.figure(title, marks, x=FLOPS, y=goal.words, **form)
 
 
 def pareto(run: records.Run) -> parts.Section | None:
@@ -102,18 +120,20 @@ def pareto(run: records.Run) -> parts.Section | None:
   found = networks(run)
   if not found:
     return None
-  shown = marks(found, "search network", parts.BLUE)
-  shown += marks(found, "retrained", parts.GREEN, "retrained")
-  columns = dict(_COLUMNS)
+  goal = run.headline
+  shown = marks(found, "search network", parts.BLUE, goal)
+  shown += marks(found, "retrained", parts.GREEN, goal, "retrained")
+  columns = _columns(goal)
   if all(n["retrained"] is None for n in found):
     del columns["retrained"]
   heads = [head for head, _ in columns.values()]
   rows = [[tell(n[key]) for key, (_, tell) in columns.items()] for n in found]
   table = parts.Table(rows, heads, "Networks", half=True)
-  body = [figure("Accuracy against FLOPs", shown)] if shown else []
+  title = f"{goal.words.capitalize()} against FLOPs"
+  body = [figure(title, shown, goal)] if shown else []
   words = f"{len(found)} networks" if len(found) > 1 else "One network"
   words += " recorded by one search."
-  best = front(found)
+  best = front(found, goal)
   if best and len(best) < len(found):
     letters = ", ".join(n["letter"] for n in best)
     words += (
@@ -124,9 +144,10 @@ def pareto(run: records.Run) -> parts.Section | None:
   return parts.Section(
     "Pareto set",
     [*body, table, *_texts(found)],
-    f"{words} The accuracy is that of the search network with its own weights; "
-    "retraining from scratch gives the one to publish. FLOPs (multiply-adds of "
-    "an image) and parameters are those of the derived network.",
+    f"{words} The {goal.words} is that of the search network with its own "
+    "weights; retraining from scratch gives the one to publish. FLOPs "
+    "(multiply-adds of an image) and parameters are those of the derived "
+    "network.",
   )
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from jnas.report import groups, records
+from jnas.report import groups, headline, records
 from jnas.runs import build, derived, language, report, search
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.entries import Entry, entries, imposed
@@ -37,9 +37,6 @@ from jnas.runtime.writer import Writer
 # By the folder of the search: what its result.json holds, and what is known
 # beside it (`derived.numbers`).
 Results = Mapping[str, Mapping[str, Any]]
-
-# The larger is better, or the smaller.
-_CHOOSE_BY = {"valid_accuracy": 1, "valid_perplexity": -1}
 
 
 def run(
@@ -224,23 +221,33 @@ def choose(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
   So GDAS and DARTS choose among four searches. Of equals it is the first; None
   if no run has a number to choose by.
+
+  Raises:
+    ValueError: runs are told by different headlines.
   """
-  signs = {
-    name: sign
-    for name, sign in _CHOOSE_BY.items()
-    for one in runs
-    if records.is_number(one["result"].get(name))
-  }
-  if not signs:
+  goals = [headline.of(one["result"]) for one in runs]
+  if len(names := sorted({goal.name for goal in goals})) > 1:
+    raise ValueError(
+      "expected searches that are told by one number, to choose the best of "
+      f"them; got some with {' and some with '.join(names)}: compare these "
+      "apart"
+    )
+  goal = goals[0]
+  scores = [goal.score(one["result"], "valid") for one in runs]
+  known = [
+    (score, one)
+    for score, one in zip(scores, runs, strict=True)
+    if records.is_number(score)
+  ]
+  if not known:
     return None
-  ((by, sign),) = signs.items()
-  known = [one for one in runs if records.is_number(one["result"].get(by))]
-  best = max(known, key=lambda one: sign * one["result"][by])
+  _, best = max(known, key=lambda pair: pair[0])
   place = {name: best[name] for name in ("seed", "folder")}
   return place | {
     name: best["result"][name]
     for name in (
-      *(by, "true_accuracy", "retrained_accuracy", "genotype"),
+      *(f"valid_{goal.name}", "true_accuracy"),
+      *(f"retrained_{goal.name}", "genotype"),
     )
     if name in best["result"]
   }

@@ -15,7 +15,7 @@ import jax
 import ml_collections
 
 from jnas import genotype as genotype_lib
-from jnas.report import records
+from jnas.report import headline, records
 from jnas.runs import build, pareto, recipe, retrain
 from jnas.runs.entries import Entry
 from jnas.runtime.writer import Writer
@@ -65,16 +65,17 @@ def numbers(
     trained: the result of its retraining, if that has ended.
 
   Returns:
-    Of these what there is: accuracy_drop, from the super-net to its child-net
+    Of these what there is, an accuracy standing for the headline of the task:
+    accuracy_drop, by which the child-net is worse than its super-net
     (EnTranNAS, Yang et al. 2021, table 1); normal_connections and
     reduce_connections, of EnTranNAS-DST, which is free in them (table 4);
     derived_params and derived_flops, both in millions; retrained_accuracy, on
-    the test images, and retrain_seconds.
+    the test data, and retrain_seconds.
   """
-  found = {}
-  pair = [result.get(name) for name in ("valid_accuracy", "child_accuracy")]
+  found, goal = {}, headline.of(result)
+  pair = [goal.score(result, split) for split in ("valid", "child")]
   if all(map(records.is_number, pair)):
-    found["accuracy_drop"] = pair[0] - pair[1]
+    found[f"{goal.name}_drop"] = pair[0] - pair[1]
   if recipe.method(entry.config).any_topology:  # others have a fixed number
     chosen = genotype_lib.chosen(genotype_lib.load(result["genotype"]))
     found |= {f"{name}_connections": len(own) for name, own in chosen.items()}
@@ -82,7 +83,7 @@ def numbers(
     size = _size(entry, folder, result["genotype"])
     found |= {f"derived_{name}": value for name, value in size.items()}
   if trained is not None:
-    found["retrained_accuracy"] = trained["test_accuracy"]
+    found[f"retrained_{goal.name}"] = trained[f"test_{goal.name}"]
     found["retrain_seconds"] = trained.get("seconds", 0.0)
   return found
 
@@ -110,7 +111,7 @@ def _size(entry: Entry, folder: pathlib.Path, text: str) -> dict[str, float]:
 
 
 def kendall(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-  """Returns the rank correlation of searched and retrained accuracies.
+  """Returns the rank correlation of what searches and retrainings are told by.
 
   Kendall's tau, from -1 for opposite orders to 1 for the same, over the seeds
   of one algorithm (EnTranNAS, Yang et al. 2021, table 2). Of seeds that tie
@@ -121,8 +122,8 @@ def kendall(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
   Returns:
     {"seeds", "tau"}; tau is None, and "why" says so, where fewer than three
-    seeds have both accuracies or all agree in one of them. None without any
-    retrained accuracy.
+    seeds have both headlines or all agree in one of them. None without any
+    retraining.
 
   >>> searched, retrained = (0.6, 0.7, 0.8, 0.9), (0.95, 0.94, 0.96, 0.97)
   >>> found = kendall([
@@ -132,8 +133,9 @@ def kendall(results: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
   >>> round(found["tau"], 4)  # of six pairs five agree: (5 - 1) / 6
   0.6667
   """
-  names = ("valid_accuracy", "retrained_accuracy")
-  rows = [[result.get(name) for name in names] for result in results]
+  goal = headline.of(*results)
+  splits = "valid", "retrained"
+  rows = [[goal.score(result, s) for s in splits] for result in results]
   rows = [row for row in rows if all(map(records.is_number, row))]
   if not rows:
     return None

@@ -78,7 +78,9 @@ def build_evaluation(
       found = task.evaluate(state, child, splits[1])
       values[f"child_{task.headline}"] = found[task.headline]
     if at == stage.stop:
-      records += pareto.records(problem, stage, state, weights, values)
+      records += pareto.records(
+        problem, stage, state, weights, values, task.headline
+      )
     if problem.table:
       text = genotype_lib.format_text(genotype)
       values["true_accuracy"] = problem.table.accuracy(

@@ -23,6 +23,7 @@ from jnas.algorithms import base
 from jnas.data import text, windows
 from jnas.data.fingerprint import fingerprint
 from jnas.ops import backend as backend_lib
+from jnas.report import headline
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import keys, parallel
@@ -280,7 +281,7 @@ def build_search(problem: Problem) -> trainer.Plan:
     if at == clock.total and not algorithm.samples_paths:
       child = base.indicator(spec, genotype)
       found = goal.evaluate(state, child, problem.valid)
-      values["child_perplexity"] = found["perplexity"]
+      values[f"child_{goal.headline}"] = found[goal.headline]
     records = monitor.records(spec, weights, genotype, at, clock.per_epoch)
     return trainer.Evaluation(state, values, records)
 
@@ -389,7 +390,7 @@ def _search(
   session.finish(workdir, result)
   print(
     f"genotype: {result['genotype']}\n"
-    f"supernet validation perplexity: {result['valid_perplexity']:.2f}\n"
+    f"supernet validation {headline.of(result).line(result, 'valid')}\n"
     f"report: {workdir / 'report.html'}"
   )
   return result
@@ -431,7 +432,7 @@ def _train(
   session.finish(workdir, result)
   print(
     f"{result['sample']}\n\nparameters: {result['params']:,}\n"
-    f"test perplexity: {result['test_perplexity']:.2f} "
+    f"test {headline.of(result).line(result, 'test')} "
     f"({result['test_bits_per_character']:.3f} bits per character)\n"
     f"report: {workdir / 'report.html'}"
   )

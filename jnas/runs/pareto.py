@@ -24,6 +24,7 @@ def records(
   state: State,
   weights: Mapping[str, np.ndarray],
   values: Mapping[str, float],
+  headline: str,
 ) -> Records:
   """A line of pareto.jsonl if a network is found with this stage.
 
@@ -33,6 +34,7 @@ def records(
     state: at its end.
     weights: the mixture then.
     values: of this evaluation.
+    headline: of the task, by which the network is told.
   """
   arch = jax.device_get(state.arch)
   found = problem.stages.decide(stage, arch, weights).found
@@ -41,7 +43,7 @@ def records(
   line = {
     "step": stage.stop,
     "epoch": stage.stop / problem.clock.per_epoch,
-    "accuracy": values["valid_accuracy"],
+    headline: values[f"valid_{headline}"],
     **dict(stage.hyper),
     **network(found, problem.data.train_x.shape[1:]),
   }

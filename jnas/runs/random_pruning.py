@@ -22,6 +22,7 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import goldnas
 from jnas.data import sources
+from jnas.report import headline
 from jnas.runs import build, pareto, recipe, retrain, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
@@ -60,19 +61,20 @@ def run(
     }
     # What an epoch is does not matter here: any length but zero is a step.
     if config_lib.duration(config.gold.trial, 1, 100):
-      scores = [
+      trials = [
         _trial(config, data, one["text"], workdir / f"network{k:02d}")
         for k, one in enumerate(found)
       ]
-      k = int(np.argmax(scores))
-      told = f"network{k:02d}: validation accuracy {scores[k]:.2%}"
-      print(f"the best of {len(found)} is {told}")
+      goal = headline.of(trials[0])
+      k = int(np.argmax([goal.score(one, "valid") for one in trials]))
+      told = goal.line(trials[k], "valid")
+      print(f"the best of {len(found)} is network{k:02d}: validation {told}")
       again = _trained(config, found[k]["text"], config.train.length)
       last = retrain.run(again, workdir / "best")
-      result["best"] = found[k] | {
-        "network": k,
-        "valid_accuracy": scores[k],
-        "test_accuracy": last["test_accuracy"],
+      result["best"] = found[k] | {"network": k} | {
+        name: one[name]
+        for split, one in (("valid", trials[k]), ("test", last))
+        for name in (f"{split}_{goal.name}",)
       }
     if primary:
       writer.put("result.json", result)
@@ -152,12 +154,12 @@ def _trial(
   data: sources.ImageData,
   text: str,
   folder: pathlib.Path,
-) -> float:
-  """Returns the validation accuracy of a network trained for gold.trial."""
+) -> dict[str, Any]:
+  """Returns the result of a network trained for gold.trial."""
   config = _trained(config, text, config.gold.trial)
   workdir_lib.check(config, folder)
   if (folder / "report.html").exists() and jax.process_count() == 1:
-    return json.loads((folder / "result.json").read_text())["valid_accuracy"]
+    return json.loads((folder / "result.json").read_text())
   mesh = parallel.mesh()
   parts = sources.split(data.train_y, config.data.share, config.seed)
   splits = build.on_devices(
@@ -176,4 +178,4 @@ def _trial(
   )
   result = {"task": "retrain", "genotype": text, **numbers}
   session.finish(folder, result | {"params": cnn.count(state.weights)})
-  return numbers["valid_accuracy"]
+  return numbers

@@ -16,6 +16,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.data import sources
 from jnas.data.fingerprint import fingerprint
+from jnas.report import headline
 from jnas.runs import build, mistakes, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
@@ -82,7 +83,7 @@ def run(
   session.finish(workdir, result)
   print(
     f"parameters: {result['params']:,} (auxiliary head left out)\n"
-    f"test accuracy: {result['test_accuracy']:.2%}\n"
+    f"test {headline.of(result).line(result, 'test')}\n"
     f"report: {workdir / 'report.html'}"
   )
   return result

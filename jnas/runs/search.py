@@ -16,6 +16,7 @@ from jnas.algorithms import base
 from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.stages import Stage
 from jnas.ops import backend as backend_lib
+from jnas.report import headline
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import workdir as workdir_lib
@@ -70,7 +71,8 @@ def run(
   if algorithm.estimate and problem.stages.restarts:
     if warning := monitor.chance(stage.spec, result):
       print(warning)
-  print(f"supernet validation accuracy: {result['valid_accuracy']:.2%}")
+  told = headline.of(result).line(result, "valid")
+  print(f"supernet validation {told}")
   if problem.table:
     print(f"true accuracy: {result['true_accuracy']:.2%}")
   print(f"report: {workdir / 'report.html'}")

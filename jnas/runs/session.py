@@ -40,8 +40,9 @@ def execute(
     listener: is told and asked instead of the terminal and of signals.
 
   Returns:
-    The last plan and state, and the numbers of the last evaluation with
-    `seconds`, the time of the run over all its processes.
+    The last plan and state, and what result.json says of both: the numbers of
+    the last evaluation, `seconds`, the time of the run over all its processes,
+    and the headline of the task.
 
   Raises:
     SystemExit: with status 143, when the run was asked to stop; its state is
@@ -71,6 +72,7 @@ def execute(
     here["titles"] = titles.titles(
       config.algo.name, config.algo.hypergrad, config.algo.one_level
     )
+    here["titles"] |= plan.task.about
     if found := saved.restore_latest(structure):
       start, state, meta = found
       plan = plan.of(meta)
@@ -118,7 +120,8 @@ def execute(
     # Those of the last checkpoint, so that a run that is started again after
     # its end reports what it reported then.
     _, meta = saved.latest()
-    return trainer.plan, state, meta["last"] | {"seconds": meta["seconds"]}
+    numbers = meta["last"] | {"seconds": meta["seconds"]}
+    return trainer.plan, state, numbers | plan.task.about
 
 
 def periods(config: ml_collections.ConfigDict, plan: Plan) -> Periods:

@@ -273,6 +273,7 @@ def task(
     evaluate,
     headline="perplexity",
     larger_is_better=False,
+    shares=(),
     scores=("cross_entropy",),
     told=told,
     unit="tokens",

@@ -1,7 +1,7 @@
 """What is trained: a loss, an evaluation, and what counts as better."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jnas.training.losses import Objective
 
@@ -23,6 +23,7 @@ class Task(NamedTuple):
     evaluate: of a whole split.
     headline: the number by which results are told and compared.
     larger_is_better: whether it is, or the smaller.
+    shares: names of what is measured that are shares, told in percent.
     scores: names of what the objective measures beside the loss.
     told: means over steps or batches -> what is written of them, for instance
       the perplexity, exp(loss), which is no mean itself.
@@ -33,9 +34,19 @@ class Task(NamedTuple):
   evaluate: Evaluate
   headline: str = "accuracy"
   larger_is_better: bool = True
+  shares: tuple[str, ...] = ("accuracy",)
   scores: tuple[str, ...] = ("accuracy",)
   told: Callable[[Mapping[str, float]], dict[str, float]] = as_they_are
   unit: str = "images"
+
+  @property
+  def about(self) -> dict[str, Any]:
+    """What records say of it, for who reads and compares them."""
+    return {
+      "headline": self.headline,
+      "larger_is_better": self.larger_is_better,
+      "shares": list(self.shares),
+    }
 
   def score(self, values: Mapping[str, float]) -> float:
     """The headline of an evaluation, larger where it is better."""
