@@ -29,6 +29,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from jnas.genotype import RECURRENT_OPERATIONS, RecurrentGenotype
+from jnas.spaces import recurrence
 from jnas.spaces.norm import EPSILON, MOMENTUM
 from jnas.spaces.spec import Cell, Layer
 
@@ -213,33 +214,37 @@ class _Moments(NamedTuple):
   var: Array
 
 
-class _Step(nn.Module):
-  """The cell at one time."""
+class _Cell(nn.Module):
+  """The cell at all times of a window."""
 
   spec: RecurrentSpec
   train: bool
   axis: str | None
 
   @nn.compact
-  def __call__(self, carry, x, valid, weights, mask):
-    hidden, moments = carry
-    cell, width = self.spec.cell, self.spec.width
+  def __call__(self, carry, xs, shared):
+    nodes, width = self.spec.cell.nodes, self.spec.width
     w0 = self.param("hidden", _uniform, (width, 2 * width))
-    w = self.param("nodes", _uniform, (cell.nodes - 1, width, 2 * width))
+    w = self.param("nodes", _uniform, (nodes - 1, width, 2 * width))
+    return recurrence.scan(self._step, [w0, *w], carry, xs, shared)
+
+  def _step(self, product, carry, xs, shared):
+    (hidden, moments), (x, valid), (weights, mask) = carry, xs, shared
+    cell = self.spec.cell
 
     def norm(s: Array, moments: _Moments) -> tuple[Array, _Moments]:
       if not self.spec.norm:
         return s, moments
       return _normalised(s, moments, self.train, self.axis)
 
-    c, h = jnp.split(x + _masked(hidden, mask) @ w0, 2, axis=-1)
+    c, h = jnp.split(x + product(0, _masked(hidden, mask)), 2, axis=-1)
     s0 = hidden + jax.nn.sigmoid(c) * (jnp.tanh(h) - hidden)
     s0, new = norm(s0, moments)
     states = [s0]
     for i in range(1, cell.nodes):
       into = [e for e, (_, target) in enumerate(cell.edges) if target == i]
       read = jnp.stack([states[cell.edges[e][0]] for e in into])
-      c, h = jnp.split(_masked(read, mask) @ w[i - 1], 2, axis=-1)
+      c, h = jnp.split(product(i, _masked(read, mask)), 2, axis=-1)
       s = _node(cell, into, read, jax.nn.sigmoid(c), h, weights)
       s, new = norm(s, new)
       states.append(s)
@@ -353,16 +358,10 @@ class LanguageModel(nn.Module):
     x = _masked(_masked(embedded, masks.embedded), masks.x) @ w0
     times = tokens.shape[0]
     valid = jnp.arange(times) < (times if length is None else length)
-    scan = nn.scan(
-      _Step,
-      variable_broadcast="params",
-      split_rngs={"params": False},
-      in_axes=(0, 0, nn.broadcast, nn.broadcast),
-    )
     weights = None if edge_weights is None else edge_weights[NAME]
-    cell = scan(spec, train, self.axis, name="cell")
+    cell = _Cell(spec, train, self.axis, name="cell")
     (hidden, moments), states = cell(
-      (hidden, moments), x, valid, weights, masks.hidden
+      (hidden, moments), (x, valid), (weights, masks.hidden)
     )
     if spec.norm and train and not self.is_initializing():
       mean.value, var.value = moments
