@@ -7,8 +7,8 @@ takes over the second (equation 4):
 
   o(x) = beta x + sum_o softmax(alpha)_o o(x)
 
-beta decays from one to zero over the search, so that what is derived does
-without it. Derivation and hypergradient are DARTS's.
+beta decays linearly over the search, as 1 - e / epochs in the published code, so
+that what is derived does without it. Derivation and hypergradient are DARTS's.
 
 Here the auxiliary connection is added to the weight of `skip_connect`. Where an
 edge keeps the resolution that is the paper's sum exactly; an edge with a stride
@@ -71,20 +71,19 @@ def darts_minus(
 def decayed(
   start: float, *, epochs: float, steps_per_epoch: int
 ) -> Callable[[Array | int], Array]:
-  """beta at a step: linear in whole epochs, zero in the last.
+  """beta at a step: start (1 - e / epochs) after e whole epochs.
 
-  The paper finds linear, cosine and stepwise decay alike.
+  The last epoch trains with what is nearly nothing; after it there is nothing
+  left, so that the last evaluation is without auxiliary connections.
 
   Args:
     start: in the first epoch; 1 in the paper.
     epochs: of the whole run.
     steps_per_epoch: of the training split.
   """
-  last = max(epochs - 1, 1)
 
   def beta(step: Array | int) -> Array:
-    # After the last epoch it is what it was in it: evaluations come then.
-    return start * (1 - jnp.minimum(step // steps_per_epoch, last) / last)
+    return start * (1 - jnp.minimum(step // steps_per_epoch, epochs) / epochs)
 
   return beta
 
