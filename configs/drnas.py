@@ -3,9 +3,12 @@
   python -m jnas.main --config=configs/drnas.py \
       --config.data.path=cifar-10-python.tar.gz
 
-Data, budget and network of configs/darts.py, without the paper's progressive
-scheme, with which it reports 2.46 % test error after retraining; the penalty
-takes the place of the decay of alpha. :quick searches digits.
+Network and schedules are those that the published search begins with: 20 cells
+of 36 channels, a sixth of which goes through 7 operators, and 10 epochs in which
+alpha rests. That search goes on with four operators and a fourth of the channels
+after 25 of its 50 epochs, which is left out; it reports 2.46 % test error after
+retraining. The penalty takes the place of the decay of alpha. :quick searches
+digits.
 """
 
 from jnas import config as config_lib
@@ -22,7 +25,10 @@ def get_config(argument="cifar10"):
     config.train.update(length="8 epochs", batch=32)
     config.arch.lr = 0.01  # a few hundred steps must do
     return config
+  config.space.update(name="s1_7", cells=20, width=36, partial=6)
   config.train.update(length="50 epochs", batch=64)
+  config.algo.warmup = "10 epochs"
+  config.weights.update(lr=0.1, lr_end=0.0)
   config.arch.lr = 6e-4
   config.data.update(name="cifar10", crop_pad=4, flip=True)
   return config

@@ -95,8 +95,11 @@ def test_drnas_mixes_by_draws_and_derives_from_their_mean(x64):
     np.testing.assert_allclose(drawn[name], own, rtol=1e-12)
   distance = sum(((b - 1) ** 2).sum() for b in beta.values())
   np.testing.assert_allclose(
-    algorithm.penalty(arch, {}), 0.5 * distance, rtol=1e-12
+    algorithm.penalty(arch, {}), 0.25 * distance, rtol=1e-12
   )
+  small = {name: 1e-4 * a for name, a in arch.items()}
+  for name, slope in jax.grad(algorithm.penalty)(small, {}).items():
+    np.testing.assert_allclose(slope, 0.5 * small[name], rtol=1e-3)
 
 
 def test_small_concentrations_and_masked_operators_give_weights():

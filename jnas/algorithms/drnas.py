@@ -5,12 +5,16 @@ The weights of an edge's operators are a draw from a Dirichlet distribution
 draw by its pathwise derivative (section 3.1). A penalty holds beta near one,
 where all mixtures are equally likely, so that the search explores (equation 5):
 
-  L(w, beta) + lambda sum_e ||beta_e - 1||^2
+  L(w, beta) + lambda / 2 sum_e ||beta_e - 1||^2
 
 What is derived from, reported and evaluated is the mean of the distribution,
 beta / sum beta. One draw a step is shared by the whole batch, by all cells of a
 kind and by all devices. The paper's progressive scheme, more channels and fewer
 operators half-way, is left out; `space.partial` gives partial channels.
+
+The published code has lambda alpha as the gradient of the penalty (it is Adam's
+decay), which is that of the above where alpha is small; it ranks edges by the
+softmax of alpha, and puts no normalisation behind pools.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,7 +65,7 @@ def drnas(
       _kept(jnp.square(concentration(arch[name]) - 1), kept[name]).sum()
       for name in kept
     ]
-    return anchor * sum(distances)
+    return anchor / 2 * sum(distances)
 
   return base.softmax_algorithm(
     spec, estimate or base.estimator("first_order")
