@@ -121,7 +121,7 @@ ROWS = {
   "drnas": Row(drnas, recent=20),
   "snas": Row(
     lambda spec: snas.snas(
-      spec, snas.geometric(1.0, 0.3, epochs=50, steps_per_epoch=4)
+      spec, snas.linear(1.0, 0.3, epochs=50, steps_per_epoch=4)
     ),
     recent=20,
   ),

@@ -149,7 +149,26 @@ def test_snas_draws_at_its_temperature_and_derives_from_the_softmax(x64):
       np.testing.assert_allclose(found[name], softmax(np.asarray(a)), rtol=1e-9)
 
 
-def test_the_temperature_of_snas_falls_by_a_factor():
-  tau = snas.geometric(4.0, 0.25, epochs=5, steps_per_epoch=2)
-  found = [float(tau(2 * e)) for e in range(6)]
-  assert found == pytest.approx([4, 2, 1, 0.5, 0.25, 0.25])
+def test_the_temperature_of_snas_falls_linearly():
+  tau = snas.linear(4.0, 1.5, epochs=5, steps_per_epoch=2)
+  found = [float(tau(2 * e)) for e in range(7)]
+  assert found == pytest.approx([4, 3.5, 3, 2.5, 2, 1.5, 1.5])
+
+
+def test_snas_derives_every_edge_whose_likeliest_operator_is_not_none():
+  cell = SPEC.cell("normal")  # edges (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)
+  none, conv = S3.index("none"), S3.index("sep_conv_3x3")
+  weights = np.full((5, 3), 0.2)
+  weights[[0, 1], none] = 0.6  # all edges into node 2
+  weights[1, conv] = 0.25
+  weights[[2, 3, 4], [conv, none, SKIP]] = 0.6
+  expected = (
+    (("sep_conv_3x3", 1),),
+    (("sep_conv_3x3", 0), ("skip_connect", 2)),
+  )
+  assert snas.every_edge(cell, weights) == expected
+  # Of the whole algorithm, as a genotype of any number of edges a node.
+  weights[3] = [0.2, 0.6, 0.2]
+  both = {name: weights for name, _ in SPEC.searched}
+  found = snas.snas(SPEC).derive(both)
+  assert [len(node) for node in found.normal] == [1, 3]

@@ -9,8 +9,13 @@ As tau falls the draws become one-hot, so that search and derived network agree.
 Weights and logits step together, along one gradient of the loss of training
 data (section 2.3): it is a search of one level. What is derived from, reported
 and evaluated is p. One draw a step is shared by the whole batch, by all cells
-of a kind and by all devices. The paper's resource constraint (section 2.4) is
-left out; it gives no temperatures, these are of ours.
+of a kind and by all devices.
+
+Every edge is derived, with its likeliest operator; where that is `none` there
+is no edge, so that the topology is found, too. (Genotypes have no node without
+edges: one whose edges are all `none` keeps what is likeliest beside it.) tau
+falls linearly from 1 to 0.03, as in the published code. The paper's resource
+constraint (section 2.4) is left out, and so is that code's drop path.
 """
 
 from collections.abc import Callable
@@ -18,11 +23,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnas import relax
 from jnas.algorithms import base
 from jnas.algorithms.method import TAU, TAU_END, Fields, Method, Setting
-from jnas.spaces.spec import Spec
+from jnas.genotype import ImageCell
+from jnas.spaces.spec import Cell, Spec
 
 Array = jax.Array
 Temperature = Callable[[Array | int], Array | float]
@@ -55,35 +62,58 @@ def snas(
     relax=relaxed,
     mixture=base.softmax_mixture(spec),
     estimate=base.estimator("first_order"),
-    derive=functools.partial(base.genotype_of, spec),
+    derive=functools.partial(base.genotype_of, spec, choose=every_edge),
     one_level=True,
     stochastic=True,
   )
 
 
-def geometric(
+def every_edge(cell: Cell, weights: np.ndarray) -> ImageCell:
+  """Each edge's likeliest operator, node by node, but for `none`.
+
+  Args:
+    cell: the cell.
+    weights: [E, O].
+  """
+  computed = [o for o, op in enumerate(cell.ops) if op != "none"]
+  nodes = []
+  for node in range(cell.inputs, cell.nodes):
+    into = [e for e, (_, target) in enumerate(cell.edges) if target == node]
+    chosen = {e: int(np.argmax(weights[e])) for e in into}
+    chosen = {e: o for e, o in chosen.items() if o in computed}
+    if not chosen:
+      best = max(
+        ((e, o) for e in into for o in computed), key=lambda at: weights[at]
+      )
+      chosen = dict([best])
+    nodes.append(
+      tuple((cell.ops[o], cell.edges[e][0]) for e, o in chosen.items())
+    )
+  return tuple(nodes)
+
+
+def linear(
   start: float, end: float, *, epochs: float, steps_per_epoch: int
 ) -> Temperature:
-  """tau at a step: start (end / start)^(e / last), e whole epochs done.
+  """tau at a step: start + (end - start) e / epochs, e whole epochs done.
 
   Args:
     start: in the first epoch.
-    end: in the last epoch.
+    end: after the last one.
     epochs: of the whole run.
     steps_per_epoch: of the training split.
   """
-  last = max(epochs - 1, 1)
 
   def temperature(step: Array | int) -> Array:
-    epoch = jnp.minimum(step // steps_per_epoch, last)
-    return start * (end / start) ** jnp.asarray(epoch / last, jnp.float32)
+    epoch = jnp.minimum(step // steps_per_epoch, epochs)
+    return start + (end - start) * epoch / epochs
 
   return temperature
 
 
 def _build(setting: Setting) -> base.Algorithm:
   own = setting.options
-  tau = geometric(own["tau"], own["tau_end"], **setting.clock)
+  tau = linear(own["tau"], own["tau_end"], **setting.clock)
   return snas(setting.spec, tau)
 
 
