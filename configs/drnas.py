@@ -4,11 +4,11 @@
       --config.data.path=cifar-10-python.tar.gz
 
 Network and schedules are those that the published search begins with: 20 cells
-of 36 channels, a sixth of which goes through 7 operators, and 10 epochs in which
-alpha rests. That search goes on with four operators and a fourth of the channels
-after 25 of its 50 epochs, which is left out; it reports 2.46 % test error after
-retraining. The penalty takes the place of the decay of alpha. :quick searches
-digits.
+of 36 channels, a sixth of which goes through 7 operators, and 10 epochs in
+which alpha rests. It goes on with four operators and a fourth of the channels
+after 25 of its 50 epochs, which is left out, and reports 2.46 % test error
+after retraining. The penalty takes the place of the decay of alpha. :quick
+searches digits.
 """
 
 from jnas import config as config_lib

@@ -7,8 +7,9 @@ takes over the second (equation 4):
 
   o(x) = beta x + sum_o softmax(alpha)_o o(x)
 
-beta decays linearly over the search, as 1 - e / epochs in the published code, so
-that what is derived does without it. Derivation and hypergradient are DARTS's.
+beta decays linearly over the search, as 1 - e / epochs in the published code,
+so that what is derived does without it. Derivation and hypergradient are
+DARTS's.
 
 Here the auxiliary connection is added to the weight of `skip_connect`. Where an
 edge keeps the resolution that is the paper's sum exactly; an edge with a stride
