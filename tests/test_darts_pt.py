@@ -5,8 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jnas import config as config_lib
+from jnas.algorithms import registry
 from jnas.algorithms.darts_pt import darts_pt, dispensable
+from jnas.runs import build, search
+from jnas.runs import problem as problem_lib
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S3
 
@@ -50,6 +55,10 @@ def test_each_edge_keeps_what_costs_most_and_each_node_two_edges():
   last = seen[edges - 1]
   decided = sum(int(((w > 0).sum(-1) <= 1).sum()) for w in last.values())
   assert decided >= 17
+  # And so do edges that nodes have dropped, for the nodes after them: two of
+  # three or four rows into each of two other nodes, and what is left out now.
+  gone = [sum(int((w.sum(-1) == 0).sum()) for w in m.values()) for m in seen]
+  assert gone[edges] == 1 and gone[-1] in (1 + 1 + 1 + 2, 1 + 1 + 2 + 2)
 
 
 def test_the_order_of_edges_follows_from_the_key():
@@ -76,7 +85,7 @@ def test_pruned_edges_and_cells_of_one_input():
 
   bench = spec_lib.nas_bench_201(cells=1, width=4, classes=2)
   cell = bench.cell("cell")
-  assert dispensable(cell, lambda e: 0.0) == []
+  assert dispensable(cell, 3, lambda e: 0.0) == []
   worth = {"cell": np.zeros((6, 5))}
   worth["cell"][:, 0] = 1  # none
   algorithm = darts_pt(bench)
@@ -84,3 +93,35 @@ def test_pruned_edges_and_cells_of_one_input():
     {"cell": jnp.zeros((6, 5))}, jax.random.key(0), measured(worth, [])
   )
   assert (np.asarray(chosen["cell"]).argmax(-1) == 0).all()
+
+
+@pytest.mark.slow  # compiles two evaluations
+def test_a_search_measures_on_all_held_out_images_by_their_own_moments():
+  seen = []
+
+  def only_measures(spec, estimate):
+    own = darts_pt(spec, estimate)
+
+    def select(arch, key, measure):
+      seen.append(measure(own.mixture(arch)))
+      return arch
+
+    return own._replace(select=select)
+
+  config = config_lib.base()
+  config.algo.name = registry.register(only_measures, "only_measures")
+  config.space.update(name="s3", cells=3, width=2, nodes=1)
+  config.data.limit = 500  # more than CANDIDATE_BATCHES batches of them
+  config.train.update(length="1 steps", batch=16)
+  problem = problem_lib.read(config)
+  plan = search.build_plan(problem, problem.stages.first)
+  state = plan.init()
+  found = plan.evaluate(state, plan.total)
+  stage = problem.stages.first
+  algorithm = problem_lib.algorithm(problem, stage)
+  network = search.stage_network(problem, stage, algorithm)
+  by_batch = build.task(config, network, problem.data, problem.mesh, True)
+  weights = algorithm.mixture(state.arch)
+  expected = by_batch.evaluate(state, weights, problem.splits[1])["accuracy"]
+  assert seen == [expected]
+  assert found.values["valid_accuracy"] != expected  # by running moments

@@ -60,9 +60,10 @@ class Algorithm(NamedTuple):
     one_level: whether weights and arch step together, on the same batch.
     stochastic: whether `relax` mixes operators by weights that are drawn.
     select: (arch, key, measure) -> arch, what evaluations choose by measuring:
-      `measure` gives the accuracy of edge weights on some held-out batches.
-      None where nothing is chosen so.
-    selects_last: whether that is done once, at the end of the search.
+      `measure` gives the accuracy of edge weights on held-out batches, each
+      normalised by its own moments. None where nothing is chosen so.
+    selects_last: whether that is done once, at the end of the search, on all of
+      these batches; otherwise it is on some.
     patience: steps that a derivation must stay for transit cells to be
       compiled as they are; 0 for never.
     skip_dropout: step of the stage -> rate of dropout after skip connections,

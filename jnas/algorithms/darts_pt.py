@@ -4,15 +4,19 @@ Differentiable NAS"): operators are chosen by perturbation.
 The search is DARTS's. What is derived does not follow alpha, whose size says
 little of what an operator is worth: at the end, edge by edge in random order,
 each operator is left out of the supernet in turn, and the edge keeps the one
-whose absence costs most held-out accuracy (Algorithm 1). Then every node keeps
-the two edges whose absence costs most (section 4.1, "topology").
+whose absence costs most held-out accuracy (Algorithm 1). Then, node by node in
+random order, the two edges stay whose absence costs most (section 4.1,
+"topology"), and the others are gone for the nodes that follow. All of the
+held-out images are measured on, normalised by the moments of their batch: those
+of the whole supernet are not those of what is left.
 
-The paper trains the supernet for some epochs after each decision; here the
+The paper trains the supernet for five epochs after each decision; here the
 weights stay as the search left them. Cells of NAS-Bench-201 keep all edges, and
 may choose `none`.
 """
 
 from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +53,7 @@ def darts_pt(
       name: np.array(w) for name, w in algorithm.mixture(arch).items()
     }
 
-    def without(name: str, at: tuple[int, ...]) -> float:
+    def without(name: str, at: int | tuple[int, int]) -> float:
       """The accuracy of the supernet without an operator, or an edge."""
       less = dict(weights)
       less[name] = weights[name].copy()
@@ -65,9 +69,18 @@ def darts_pt(
       costs = [without(name, (e, o)) for o in columns]
       hot = np.eye(weights[name].shape[1])[columns[int(np.argmin(costs))]]
       weights[name][e], found[name][e] = hot, _CHOSEN * hot
-    for name, cell in cells.items():
-      for dropped in dispensable(cell, lambda e, n=name: without(n, (e,))):
-        found[name][dropped] = 0  # weaker than any that was chosen
+    nodes = [
+      (name, node)
+      for name, cell in cells.items()
+      for node in range(cell.inputs, cell.nodes)
+    ]
+    order = jax.random.permutation(jax.random.fold_in(key, 1), len(nodes))
+    for i in np.asarray(order):
+      name, node = nodes[i]
+      less = functools.partial(without, name)
+      for e in dispensable(cells[name], node, less):
+        weights[name][e] = 0
+        found[name][e] = 0  # weaker than any that was chosen
     return {name: jnp.asarray(value) for name, value in found.items()}
 
   return algorithm._replace(select=select, selects_last=True)
@@ -81,23 +94,20 @@ def candidates(cell: Cell, e: int) -> list[int]:
 
 
 def dispensable(
-  cell: Cell, without: Callable[[int], float], inputs: int = 2
+  cell: Cell, node: int, without: Callable[[int], float], inputs: int = 2
 ) -> list[int]:
-  """The edges that nodes of a cell do without: all but `inputs` of each.
+  """The edges into a node that it does without: all but `inputs`.
 
   Args:
     cell: the cell; one of one input keeps all edges.
+    node: of the cell.
     without: the accuracy without an edge; ties keep the earlier one.
-    inputs: edges kept per node.
+    inputs: edges that are kept.
   """
-  found: list[int] = []
-  if cell.inputs == 1:
-    return found
-  for target in range(cell.inputs, cell.nodes):
-    rows = [e for e, (_, t) in enumerate(cell.edges) if t == target]
-    if len(rows) > inputs:
-      found += sorted(rows, key=without)[inputs:]
-  return found
+  rows = [e for e, (_, target) in enumerate(cell.edges) if target == node]
+  if cell.inputs == 1 or len(rows) <= inputs:
+    return []
+  return sorted(rows, key=without)[inputs:]
 
 
 METHOD = Method(

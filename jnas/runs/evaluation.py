@@ -50,6 +50,11 @@ def build_evaluation(
   """What is measured, derived and recorded at an evaluation."""
   config, splits = problem.config, problem.splits
   diagnose = None
+  candidates = task
+  if algorithm.select and not algorithm.samples_paths:
+    candidates = build.task(
+      config, network, problem.data, problem.mesh, own_statistics=True
+    )
   period = problem.clock.steps(config.algo.diagnose)
   if algorithm.estimate is not None and not algorithm.one_level:
     diagnose = build_diagnosis(problem, stage, algorithm, network, drop)
@@ -59,7 +64,7 @@ def build_evaluation(
     last = at == problem.clock.total
     if algorithm.select and (last or not algorithm.selects_last):
       state = state._replace(
-        arch=selected(problem, algorithm, task, state, at)
+        arch=selected(problem, algorithm, candidates, state, at)
       )
     used = base.edge_weights(algorithm, state.arch, None, state)
     found = task.evaluate(state, used, splits[1])
@@ -129,12 +134,21 @@ def selected(
 ) -> base.Arch:
   """What the algorithm chooses with the weights as they are now.
 
-  It measures on `CANDIDATE_BATCHES` batches: a search's budget is for training.
+  It measures on `CANDIDATE_BATCHES` batches, for a search's budget is for
+  training; on all of them where it chooses but once.
+
+  Args:
+    problem: what is searched on.
+    algorithm: that chooses.
+    task: whose evaluation normalises by the moments of the batch.
+    state: after `at` steps.
+    at: steps done.
   """
+  count = None if algorithm.selects_last else CANDIDATE_BATCHES
 
   def score(weights: base.Weights) -> float:
     split = problem.splits[1]
-    return task.score(task.evaluate(state, weights, split, CANDIDATE_BATCHES))
+    return task.score(task.evaluate(state, weights, split, count))
 
   key = keys.stream(problem.config.seed, "candidates", at)
   found = algorithm.select(state.arch, key, score)
