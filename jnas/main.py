@@ -23,7 +23,7 @@ import ml_collections
 
 from jnas import config as config_lib
 from jnas.runs import entries
-from jnas.runtime import signals
+from jnas.runtime import hosts, signals
 
 _NO_CONFIG = """\
 no --config is given. To see a whole search in a few minutes, type
@@ -38,6 +38,9 @@ def main(
 ) -> int:
   """Returns the exit status: 0, 2 for an error of the user, 130 for Ctrl-C.
 
+  Of several processes one that fails does not return; its status is then 1 if
+  the error is not the user's.
+
   Args:
     argv: the command line with the program's name first; sys.argv if None.
     tasks: what the config may be for, if not for any task.
@@ -46,7 +49,10 @@ def main(
   becomes SystemExit(143), also before there is a run to save.
   """
   with signals.exit_on_sigterm():
-    return _main(sys.argv if argv is None else argv, tasks)
+    status = _main(sys.argv if argv is None else argv, tasks)
+  if status:
+    hosts.leave(status)
+  return status
 
 
 def _main(argv: Sequence[str], tasks: Sequence[str]) -> int:
@@ -65,6 +71,12 @@ def _main(argv: Sequence[str], tasks: Sequence[str]) -> int:
       )
     if not options.config:
       raise ValueError(_NO_CONFIG)
+    hosts.check(
+      options.distributed,
+      options.coordinator,
+      options.processes,
+      options.process_id,
+    )
     config = config_lib.load(options.config, overrides)
     if tasks and config.task not in tasks:
       raise ValueError(
@@ -78,12 +90,16 @@ def _main(argv: Sequence[str], tasks: Sequence[str]) -> int:
   except KeyboardInterrupt:
     print("interrupted; the same command goes on from here", file=sys.stderr)
     return 130
-  except (ValueError, OSError, flags.Error) as error:
-    if options["traceback"].value:
+  except Exception as error:
+    lost = hosts.lost(error)
+    own = isinstance(error, ValueError | OSError | flags.Error) and not lost
+    if not own and not hosts.several():
+      raise
+    if options["traceback"].value or not (own or lost):
       traceback.print_exc()
     else:
-      print(f"error: {_message(error)}", file=sys.stderr)
-    return 2
+      print(f"error: {lost or _message(error)}", file=sys.stderr)
+    return 2 if own else 1
   return 0
 
 
@@ -117,8 +133,20 @@ def _options() -> flags.FlagValues:
   flags.DEFINE_bool(
     "distributed",
     False,
-    "Several hosts: call jax.distributed.initialize() first.",
+    "Run as one of several processes, each started with the same command.",
     **define,
+  )
+  flags.DEFINE_string(
+    "coordinator",
+    "",
+    "With --distributed, where no cluster tells it: HOST:PORT of process 0.",
+    **define,
+  )
+  flags.DEFINE_integer(
+    "processes", None, "With --coordinator: how many there are.", **define
+  )
+  flags.DEFINE_integer(
+    "process_id", None, "With --coordinator: which this is, from 0.", **define
   )
   cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   flags.DEFINE_string(
@@ -182,7 +210,9 @@ def _set_up_jax(options: flags.FlagValues) -> None:
   from jnas.runtime import compile_cache
 
   if options.distributed:
-    jax.distributed.initialize()
+    hosts.connect(
+      options.coordinator, options.processes, options.process_id
+    )
   if not options.compile_cache:
     return
   folder = pathlib.Path(options.compile_cache).expanduser()

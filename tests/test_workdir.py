@@ -39,7 +39,6 @@ def test_the_first_thing_in_a_directory_is_whose_it_is(tmp_path, monkeypatch):
 
 def test_what_a_kill_left_before_a_config_is_a_beginning(tmp_path, monkeypatch):
   (tmp_path / "checkpoints").mkdir()
-  (tmp_path / "process1").mkdir()
   made = []
   with monkeypatch.context() as patch:
     replace = os.replace
@@ -51,7 +50,7 @@ def test_what_a_kill_left_before_a_config_is_a_beginning(tmp_path, monkeypatch):
     (tmp_path / name).write_text("half")
   record_of(tmp_path)
   assert sorted(os.listdir(tmp_path)) == [
-    *(".lock", "checkpoints", "config.json", "process1")
+    *(".lock", "checkpoints", "config.json")
   ]
 
 

@@ -356,8 +356,9 @@ def eval_program(
 
 def on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
   """(images, labels) pairs as splits on every device of the mesh."""
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  return tuple(device.place(*pair, everywhere) for pair in pairs)
+  return tuple(
+    parallel.replicate(device.split(*pair), mesh) for pair in pairs
+  )
 
 
 def shapes_on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:

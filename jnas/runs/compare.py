@@ -82,7 +82,7 @@ def run(
   say = print if primary else lambda *_: None
   # The lock of a run, taken for all runs: two processes of one comparison
   # would otherwise take searches from each other.
-  with workdir_lib.alone(workdir, primary):
+  with workdir_lib.alone(workdir):
     if primary:
       workdir_lib.claim(config, workdir)
       if pending:

@@ -15,7 +15,7 @@ from jnas.data import benchmark
 from jnas.ops import backend
 from jnas.runs import build, monitor, pareto, recipe
 from jnas.runs.problem import Problem, origin, stage_clock
-from jnas.runtime import keys, parallel
+from jnas.runtime import hosts, keys, parallel
 from jnas.spaces import cost
 from jnas.training import optim, steps, trainer
 from jnas.training.diagnose import implicit_cosine
@@ -151,7 +151,7 @@ def selected(
     return task.score(task.evaluate(state, weights, split, count))
 
   key = keys.stream(problem.config.seed, "candidates", at)
-  found = algorithm.select(state.arch, key, score)
+  found = hosts.same(algorithm.select(state.arch, key, score))
   return parallel.replicate(found, problem.mesh)
 
 

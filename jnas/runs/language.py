@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 import ml_collections
 import numpy as np
 import optax
@@ -26,7 +26,7 @@ from jnas.ops import backend as backend_lib
 from jnas.report import headline
 from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import workdir as workdir_lib
-from jnas.runtime import keys, parallel
+from jnas.runtime import hosts, keys, parallel
 from jnas.spaces import cnn, rnn
 from jnas.training import averaging, language, optim, steps, trainer
 from jnas.training.batches import Feed
@@ -113,9 +113,10 @@ def read(config: ml_collections.ConfigDict) -> Problem:
 
 def feed(problem: Problem) -> Feed:
   """The columns, each on the device that computes it."""
-  place = NamedSharding(problem.mesh, _COLUMNS)
   placed = tuple(
-    jax.device_put(windows.padded(part, problem.drawn.longest), place)
+    parallel.place(
+      windows.padded(part, problem.drawn.longest), problem.mesh, _COLUMNS
+    )
     for part in problem.columns
   )
   return Feed(lambda step, count: placed, (_COLUMNS,) * len(placed))
@@ -269,7 +270,8 @@ def build_search(problem: Problem) -> trainer.Plan:
   def evaluate(state: State, at: int) -> trainer.Evaluation:
     if algorithm.select:
       key = keys.stream(config.seed, "candidates", at)
-      best = algorithm.select(state.arch, key, functools.partial(score, state))
+      found = algorithm.select(state.arch, key, functools.partial(score, state))
+      best = hosts.same(found)
       state = state._replace(arch=parallel.replicate(best, problem.mesh))
     edges = algorithm.relax(state.arch, None, at)
     found = goal.evaluate(state, edges, problem.valid)
@@ -380,7 +382,7 @@ def _search(
   _tell(problem.data)
   plan = build_search(problem)
   plan, state, numbers = session.execute(plan, config, workdir, problem.mesh)
-  record = workdir_lib.read(workdir / "genotype.json")
+  record = hosts.first(lambda: workdir_lib.read(workdir / "genotype.json"))
   result = {
     "task": "search",
     "genotype": record["text"],

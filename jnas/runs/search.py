@@ -21,7 +21,7 @@ from jnas.runs import build, evaluation, monitor, recipe, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.problem import Problem, origin, stage_clock
-from jnas.runtime import parallel
+from jnas.runtime import hosts, parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.training import (
@@ -204,9 +204,13 @@ def build_plan(
     if algorithm.derivation is None:
       return "full", stage.stop - at
     period = 1 if parallel.platform(problem.mesh) == "cpu" else 10
-    cells = transit.frozen(stage.spec, state, at, period=period)
+    cells = hosts.first(
+      lambda: transit.frozen(stage.spec, state, at, period=period)
+    )
     if cells is None:
       return "full", min(stage.stop - at, period - at % period)
+    # As JSON has told them, they are lists.
+    cells = tuple((name, tuple(map(tuple, ops))) for name, ops in cells)
     if (name := f"frozen {cells}") not in functions:
       own = build.network(config, stage.spec, problem.mesh, frozen=cells)
       fixed = compute(own)["full"]
@@ -216,9 +220,15 @@ def build_plan(
   def following(state: State) -> tuple[trainer.Plan, State] | None:
     weights = evaluation.mixture(algorithm)(state)
     arch = jax.device_get(state.arch)
-    after = problem.stages.decide(stage, arch, weights).following
-    if after is None:
+
+    def decide() -> dict[str, Any] | None:
+      after = problem.stages.decide(stage, arch, weights).following
+      return after and after.to_json()
+
+    decided = hosts.first(decide)
+    if decided is None:
       return None
+    after = stages_lib.from_json(decided)
     same = after.spec == stage.spec and not problem.stages.restarts
     plan = build_plan(problem, after, task if same else None)
     if problem.stages.restarts:

@@ -13,7 +13,7 @@ import ml_collections
 from jnas import config as config_lib
 from jnas.runs import report, resume, titles
 from jnas.runs import workdir as workdir_lib
-from jnas.runtime import checkpoint, machine, metrics
+from jnas.runtime import checkpoint, hosts, machine, metrics
 from jnas.runtime.progress import Progress
 from jnas.runtime.signals import TERMINATED, Stop
 from jnas.runtime.writer import Writer
@@ -54,13 +54,19 @@ def execute(
   """
   primary = jax.process_index() == 0
   with (
-    workdir_lib.claimed(config, workdir) as folder,
+    workdir_lib.claimed(config, workdir),
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
-    Writer(folder, config.log.tensorboard and primary) as writer,
     contextlib.ExitStack() as stack,
   ):
+    writer = None
+    if primary:
+      tensorboard = config.log.tensorboard
+      writer = stack.enter_context(Writer(workdir, tensorboard))
     # Signals first: they are heard while a state is read.
-    stop = Stop() if listener else stack.enter_context(Stop())
+    stop = hosts.Stop() if hosts.several() else Stop()
+    if listener is None:
+      stack.enter_context(stop)
+    _same_data(plan)
     own = {"data": plan.meta["data"], "devices": mesh.size}
 
     def structure(meta: Mapping[str, Any]) -> State:
@@ -76,15 +82,16 @@ def execute(
     if found := saved.restore_latest(structure):
       start, state, meta = found
       plan = plan.of(meta)
-      run = workdir_lib.read(folder / "run.json")
+      run = workdir_lib.read(workdir / "run.json")
       here, notes = resume.record(run, here, start)
       notes = [f"going on from step {start}", *notes]
     else:
-      notes = resume.anew(workdir)
+      notes = hosts.first(lambda: resume.anew(workdir))
       start, state, meta = 0, plan.init(), {}
-    writer.rewind(start if found else -1)
-    for name, record in {"run.json": here, **(files or {})}.items():
-      writer.put(name, record)
+    if writer:
+      writer.rewind(start if found else -1)
+      for name, record in {"run.json": here, **(files or {})}.items():
+        writer.put(name, record)
     if listener is None:
       progress = stack.enter_context(
         Progress(
@@ -124,6 +131,16 @@ def execute(
     return trainer.plan, state, numbers | plan.task.about
 
 
+def _same_data(plan: Plan) -> None:
+  """Returns if all processes have the same data, raises ValueError."""
+  found, own = hosts.first(lambda: plan.meta["data"]), plan.meta["data"]
+  if found != own:
+    raise ValueError(
+      f"process {jax.process_index()} of {jax.process_count()} has other data "
+      "than process 0; give all of them the same files"
+    )
+
+
 def periods(config: ml_collections.ConfigDict, plan: Plan) -> Periods:
   """The periods of a config, in steps of a plan."""
   log = config.log
@@ -145,9 +162,14 @@ def _terminal(progress: Progress, stop: Stop) -> Hooks:
 
 
 def _filed(
-  listener: Hooks, writer: Writer, saved: checkpoint.Checkpoints
+  listener: Hooks, writer: Writer | None, saved: checkpoint.Checkpoints
 ) -> Hooks:
-  """The hooks of a listener, and what they are told in the run's files."""
+  """The hooks of a listener, and what they are told in the run's files.
+
+  Without a writer, in processes after the first, nothing is.
+  """
+  if writer is None:
+    return Hooks(save=saved.save, stopping=listener.stopping)
 
   def write(kind: str, step: int, epoch: float, values: Any) -> None:
     writer.write(kind, step, epoch, values)

@@ -6,16 +6,13 @@ import errno
 import fcntl
 import json
 import pathlib
-import re
 from typing import Any
 
-import jax
 import ml_collections
 
 from jnas import config as config_lib
+from jnas.runtime import hosts
 from jnas.runtime.writer import TEMPORARY, Writer
-
-_PROCESS = re.compile(r"process\d+")  # folder of another process of the run
 
 
 def check(
@@ -26,6 +23,13 @@ def check(
   Raises:
     ValueError: it belongs to a run with another configuration, or to no run.
   """
+  # By one process, before any of them writes.
+  hosts.first(lambda: _check(config, workdir))
+
+
+def _check(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
   path = workdir / "config.json"
   if path.exists():
     try:
@@ -69,8 +73,7 @@ def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def _is_beginning(path: pathlib.Path) -> bool:
   """Whether a run that has no config.json yet can have made this."""
   if path.is_dir():
-    empty = path.name == "checkpoints" and not any(path.iterdir())
-    return empty or bool(_PROCESS.fullmatch(path.name))
+    return path.name == "checkpoints" and not any(path.iterdir())
   return path.name == ".lock" or bool(TEMPORARY.fullmatch(path.name))
 
 
@@ -81,7 +84,7 @@ def claim(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
 
   Args:
     config: as `check` has accepted it.
-    folder: of this process.
+    folder: the directory.
   """
   with Writer(folder) as writer:
     writer.put("config.json", config.to_dict())
@@ -102,43 +105,44 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def claimed(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> Iterator[pathlib.Path]:
-  """Gives the folder of this process, in a directory that is now the run's.
+) -> Iterator[None]:
+  """Makes a directory that of the run, and keeps others out.
 
   Raises:
     ValueError, OSError: see `check` and `alone`.
   """
-  index = jax.process_index()
-  with alone(workdir, index == 0):
+  with alone(workdir):
     check(config, workdir)
-    folder = workdir / f"process{index}" if index else workdir
-    claim(config, folder)
-    yield folder
+    hosts.first(lambda: claim(config, workdir))
+    yield
 
 
 @contextlib.contextmanager
-def alone(workdir: pathlib.Path, primary: bool) -> Iterator[None]:
+def alone(workdir: pathlib.Path) -> Iterator[None]:
   """Keeps a second process of the same command out of the directory.
 
   The lock is the operating system's: it is gone with the process, however
-  that ends.
+  that ends.  Of several processes that run as one, the first has it.
 
   Raises:
     ValueError: another process is there.
     OSError: the disk is full, whoever noticed it inside.
   """
-  with enough_room(workdir):
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / ".lock", "a") as file:
-      try:
-        if primary:
-          fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise ValueError(
-          f"another process is running in {workdir}; wait for it, stop it, or "
-          "choose another --workdir"
-        ) from error
-      yield
+  with enough_room(workdir), contextlib.ExitStack() as stack:
+    hosts.first(lambda: _lock(workdir, stack))
+    yield
+
+
+def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
+  workdir.mkdir(parents=True, exist_ok=True)
+  file = stack.enter_context(open(workdir / ".lock", "a"))
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    raise ValueError(
+      f"another process is running in {workdir}; wait for it, stop it, or "
+      "choose another --workdir"
+    ) from error
 
 
 @contextlib.contextmanager

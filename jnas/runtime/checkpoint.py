@@ -25,6 +25,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jnas.runtime import hosts, parallel
+
 _SEAL = "files.json"
 _BROKEN = "broken"
 
@@ -119,6 +121,8 @@ def _flaw(folder: pathlib.Path) -> str | None:
 class Checkpoints:
   """The checkpoints of one run, the newest `keep` of them.
 
+  Of several processes the first writes, and all read.
+
   Args:
     directory: where; made if it is not there.
     keep: how many to keep, at least 1.
@@ -147,15 +151,23 @@ class Checkpoints:
     self._keep = keep
     self._thread: threading.Thread | None = None
     self._error: BaseException | None = None
+    if not read_only:
+      self.directory.mkdir(parents=True, exist_ok=True)
+    process = jax.process_index()
     # Orbax keeps all; `_finish` deletes, because a checkpoint may replace an
     # older one only once it is sealed.
     self._manager = ocp.CheckpointManager(
       self.directory,
       item_names=("state", "meta"),
       options=ocp.CheckpointManagerOptions(
-        create=not read_only,
-        cleanup_tmp_directories=not read_only,
+        create=False,  # orbax refuses to, for one of several processes
+        cleanup_tmp_directories=not read_only and not process,
         read_only=read_only,
+        # Each process for itself: nothing is agreed on in the background,
+        # while the processes agree on steps.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+          primary_host=process, active_processes={process}
+        ),
       ),
     )
 
@@ -176,7 +188,8 @@ class Checkpoints:
       OSError or ValueError: the save before this one failed.
     """
     self.wait()
-    if step in self._manager.all_steps():
+    state = parallel.local(state)
+    if jax.process_index() or step in self._manager.all_steps():
       return False
     record = {"meta": dict(meta), "leaves": _leaves(state)}
     self._manager.save(
@@ -195,8 +208,7 @@ class Checkpoints:
   def _finish(self, step: int) -> None:
     try:
       self._manager.wait_until_finished()
-      if jax.process_index() == 0:
-        _seal(self.directory / str(step))
+      _seal(self.directory / str(step))
       older = [s for s in self._manager.all_steps() if s < step]
       for old in sorted(older, reverse=True)[self._keep - 1 :]:
         self._manager.delete(old)
@@ -240,11 +252,19 @@ class Checkpoints:
     ).meta
 
   def latest(self) -> tuple[int, dict[str, Any]] | None:
-    """Returns (step, meta) of the newest whole checkpoint, None if none is."""
-    for step in self._steps():
-      if _flaw(self.directory / str(step)) is None:
-        return step, self._read_meta(step)["meta"]
-    return None
+    """Returns (step, meta) of the newest whole checkpoint, None if none is.
+
+    Of several processes all call it, and are told what the first finds.
+    """
+
+    def find() -> list[Any] | None:
+      for step in self._steps():
+        if _flaw(self.directory / str(step)) is None:
+          return [step, self._read_meta(step)["meta"]]
+      return None
+
+    found = hosts.first(find)
+    return None if found is None else (found[0], found[1])
 
   def restore(self, step: int, abstract_state: Any) -> Any:
     """Returns the state of the checkpoint of `step`, equal bit for bit.
@@ -320,14 +340,21 @@ class Checkpoints:
       ValueError: the checkpoint does not have the structure that
         `make_abstract` says, or there are several and none is whole.
     """
+    step = hosts.first(self._newest)
+    if step is None:
+      return None
+    meta = self._read_meta(step)["meta"]
+    return step, self.restore(step, make_abstract(meta)), meta
+
+  def _newest(self) -> int | None:
+    """The newest whole checkpoint; newer ones are moved away."""
     flaws: dict[pathlib.Path, str] = {}
     found = None
     for step in self._steps():
       folder = self.directory / str(step)
       flaw = _flaw(folder)
       if flaw is None:
-        meta = self._read_meta(step)["meta"]
-        found = step, self.restore(step, make_abstract(meta)), meta
+        found = step
         break
       flaws[folder] = flaw
     if found is None and len(flaws) > 1:
@@ -339,12 +366,11 @@ class Checkpoints:
         f"({listed}); restore the folder, or delete it to begin again"
       )
     for folder, flaw in flaws.items():
-      warnings.warn(f"checkpoint {folder} skipped: {flaw}", stacklevel=2)
-      if jax.process_index() == 0:
-        target = self.directory / _BROKEN / folder.name
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        os.replace(folder, target)
+      warnings.warn(f"checkpoint {folder} skipped: {flaw}", stacklevel=3)
+      target = self.directory / _BROKEN / folder.name
+      shutil.rmtree(target, ignore_errors=True)
+      target.parent.mkdir(exist_ok=True)
+      os.replace(folder, target)
     if flaws:
       self._manager.reload()
     return found

@@ -14,9 +14,12 @@ import os
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
+
+from jnas.runtime import hosts
 
 AXIS = "data"
 
@@ -78,12 +81,45 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
   The copies share no memory with `tree` nor with each other, so that a step
   may be given them as donated arguments.
   """
-  sharding = NamedSharding(mesh, PartitionSpec())
-  # A copy first: device_put itself, told not to alias, still does on the
-  # device that holds the array already.
-  return jax.tree.map(
-    lambda leaf: jax.device_put(jnp.array(leaf, copy=True), sharding), tree
-  )
+  return place(tree, mesh, PartitionSpec())
+
+
+def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+  """Returns `tree` with every leaf copied to the mesh, split as `spec` says.
+
+  Of several processes each is given the whole of every leaf.
+  """
+  sharding = NamedSharding(mesh, spec)
+
+  def copy(leaf: Any) -> jax.Array:
+    if getattr(leaf, "is_fully_addressable", True) and hosts.several():
+      # device_put would compare the leaf between the processes first, by a
+      # program of its own for each shape.
+      whole = np.asarray(leaf)
+      return jax.make_array_from_callback(
+        whole.shape, sharding, lambda part: np.array(whole[part])
+      )
+    # A copy first: device_put itself, told not to alias, still does on the
+    # device that holds the array already.
+    return jax.device_put(jnp.array(leaf, copy=True), sharding)
+
+  return jax.tree.map(copy, tree)
+
+
+def local(tree: Any) -> Any:
+  """Returns `tree` with every leaf whole: numpy's, of several processes.
+
+  All of them call it: what is split over them is gathered.
+  """
+
+  def read(leaf: Any) -> Any:
+    if getattr(leaf, "is_fully_addressable", True):
+      return leaf
+    if leaf.is_fully_replicated:
+      return np.array(leaf.addressable_data(0))
+    return multihost_utils.process_allgather(leaf, tiled=True)
+
+  return jax.tree.map(read, tree)
 
 
 def shard_step(

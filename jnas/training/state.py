@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from jnas.runtime import parallel
 
@@ -149,11 +149,6 @@ def specs() -> State:
 
 def place(state: State, mesh: Mesh) -> State:
   """Copies a state to the devices of a mesh; it may then be donated."""
-  split = NamedSharding(mesh, specs().carry)
   rest = parallel.replicate(state._replace(carry=Carry()), mesh)
-  return rest._replace(
-    carry=jax.tree.map(
-      lambda leaf: jax.device_put(jnp.array(leaf, copy=True), split),
-      state.carry,
-    )
-  )
+  carry = parallel.place(state.carry, mesh, specs().carry)
+  return rest._replace(carry=carry)
