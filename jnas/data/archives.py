@@ -215,18 +215,41 @@ def _damaged(path: pathlib.Path, error: Exception) -> Exception:
 
 def decode(name: str, contents: bytes) -> np.ndarray:
   """Returns the image as uint8 [H, W, 1] (grey) or [H, W, 3] (all others)."""
+  def pixels(image) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+      raise limits.Refused(
+          f"expected 8 bits a channel; found mode {image.mode} in "
+          f"{limits.shown(name)}. Convert the images to 8 bits.")
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return np.asarray(
+        image if image.mode == mode else image.convert(mode), np.uint8)
+
+  found = _decoded(name, contents, pixels)
+  return found[:, :, None] if found.ndim == 2 else found
+
+
+def decode_numbers(name: str, contents: bytes) -> np.ndarray:
+  """Returns a mask as uint8 [H, W]: its values, or indices of its palette."""
+  def values(image) -> np.ndarray:
+    if image.mode not in ("L", "P"):
+      raise limits.Refused(
+          "expected a mask of one number a pixel, grey or with a palette; "
+          f"found mode {image.mode} in {limits.shown(name)}. Convert it.")
+    return np.asarray(image, np.uint8)
+
+  return _decoded(name, contents, values)
+
+
+def _decoded(
+    name: str, contents: bytes, pixels: Callable[..., np.ndarray],
+) -> np.ndarray:
+  """Returns the pixels of an opened image, if it is one and not too large."""
   from PIL import Image
 
   try:
     with Image.open(io.BytesIO(contents), formats=_FORMATS) as image:
       limits.spend("pixels of an image", math.prod(image.size), name)
-      if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        raise limits.Refused(
-            f"expected 8 bits a channel; found mode {image.mode} in "
-            f"{limits.shown(name)}. Convert the images to 8 bits.")
-      mode = "L" if image.mode in ("1", "L") else "RGB"
-      pixels = np.asarray(
-          image if image.mode == mode else image.convert(mode), np.uint8)
+      return pixels(image)
   except limits.Refused:
     raise
   except Exception as error:  # Pillow raises nearly anything
@@ -234,7 +257,6 @@ def decode(name: str, contents: bytes) -> np.ndarray:
         f"expected an image in {limits.shown(name)}; found {len(contents):,} "
         f"bytes that cannot be decoded ({limits.cut(str(error), 300)}). "
         "Replace or remove that file.") from error
-  return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def decode_tree(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -275,19 +297,20 @@ def decode_tree(path: pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+  """Whether a file's name is that of an image."""
   return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _grouped(path: pathlib.Path) -> tuple[dict, list]:
   """Returns {(base, class): {file: image}} and the (base, class) of folders."""
   groups, folders, first, total = {}, [], None, 0
-  for name, contents in members(path, _is_image):
+  for name, contents in members(path, is_image):
     *base, group, file = ("", "", *name.split("/"))
     if contents is None:
       folders.append(("/".join([*base, group]).strip("/"), file))
       continue
-    if not _is_image(file):
+    if not is_image(file):
       continue
     if not group:
       raise ValueError(

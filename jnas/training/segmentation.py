@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas import hypergrad
+from jnas.data.segmentation import IGNORED
 from jnas.spaces import cnn, segment
 from jnas.training import losses
 from jnas.training.losses import Outcome
 
 Array = jax.Array
 Mean = Callable[[Any], Any]
-IGNORED = 255  # the label of pixels that count nowhere
 
 
 def cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
