@@ -26,7 +26,7 @@ from jnas.algorithms import registry
 from jnas.data import sources
 from jnas.genotype import AnyGenotype, SpaceGenotype
 from jnas.results import Counts, Drawing, Network, Row, Search, drawing
-from jnas.runs import build, recipe, resume, retrain, session
+from jnas.runs import build, feeds, recipe, resume, retrain, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import search as search_lib
 from jnas.runs import workdir as workdir_lib
@@ -131,7 +131,7 @@ def train(
   config = _derived(_config(config, "retrain", data, fields))
   images = _images(config, data) or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
-  splits = build.on_devices(
+  splits = feeds.place(
     mesh, (images.train_x, images.train_y), (images.test_x, images.test_y)
   )
   spec = recipe.derived(config, genotype, len(images.classes))

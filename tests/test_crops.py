@@ -22,7 +22,7 @@ def test_windows_are_resized_as_pillow_does():
   x = RNG.integers(0, 256, (6, 12, 9, 3), np.uint8)
   windows = drawn(5, 12, 9, 0.08) + [crops.Window(0, 0, 12, 9)]
   stacked = crops.Window(*map(jnp.asarray, zip(*windows, strict=True)))
-  found = crops.resized(x, stacked)
+  found = augment.resized(x, stacked)
   for image, own, result in zip(x, windows, found, strict=True):
     box = own.left, own.top, own.left + own.width, own.top + own.height
     part = Image.fromarray(image).crop(box)
@@ -65,7 +65,7 @@ def test_what_never_fits_is_taken_from_the_middle(height, width, expected):
 
 def test_device_and_host_choose_alike_and_each_image_for_itself():
   keys = jax.random.split(jax.random.key(3), 5)
-  found = crops.draw(keys, 32, 24, 0.08)
+  found = augment.draw_windows(keys, 32, 24, 0.08)
   for n, key in enumerate(keys):
     uniform = jax.random.uniform(jax.random.fold_in(key, 1), (crops.TRIES, 4))
     own = crops.window(np.asarray(uniform), 32, 24, 0.08)

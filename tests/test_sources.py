@@ -257,3 +257,29 @@ def test_wrong_arguments(tmp_path):
       sources.load(name)
     with pytest.raises(FileNotFoundError, match="nearest folder that exists"):
       sources.load(name, tmp_path / "no" / "where")
+
+
+def test_search_subsets_are_drawn_by_class(tmp_path):
+  rng = np.random.default_rng(0)
+  y = np.repeat(np.arange(5), [40, 40, 80, 80, 160])
+  x = rng.integers(0, 256, (len(y), 2, 2, 1), np.uint8)
+  x[..., 0] = y[:, None, None]
+  path = tmp_path / "data.npz"
+  np.savez(path, train_x=x, train_y=y, test_x=x, test_y=y)
+  tenth = sources.load("npz", path, portion=0.125)
+  assert np.bincount(tenth.train_y).tolist() == [5, 5, 10, 10, 20]
+  assert len(tenth.test_y) == len(y)
+  # PC-DARTS: 10 % for the weights, 2.5 % for alpha.
+  first, second = sources.split(tenth.train_y, 0.8, 0)
+  assert np.bincount(tenth.train_y[first]).tolist() == [4, 4, 8, 8, 16]
+  assert np.bincount(tenth.train_y[second]).tolist() == [1, 1, 2, 2, 4]
+  three = sources.load("npz", path, classes=3)
+  again = sources.load("npz", path, classes=3, portion=0.5)
+  with pytest.raises(ValueError, match="at most the 5 classes .* got 6"):
+    sources.load("npz", path, classes=6)
+  assert three.classes == again.classes and len(three.classes) == 3
+  for part in (three, again):
+    old = [int(part.classes[label]) for label in part.train_y]
+    np.testing.assert_array_equal(part.train_x[:, 0, 0, 0], old)
+    assert sorted(np.unique(part.test_y)) == [0, 1, 2]
+  assert 2 * len(again.train_y) == len(three.train_y)

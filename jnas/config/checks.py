@@ -165,6 +165,14 @@ def _cross_problems(
       "data.crop_area: takes the place of the padded crop; set it or "
       "data.crop_pad to 0"
     )
+  if flat["data.name"] == "imagenet":
+    # Of images that stay in files a step sees what the host has cropped.
+    problems += [
+      f"{name}: not of images that are read while training (imagenet); set it "
+      f"to {default!r}"
+      for name, default in (("data.crop_pad", 0), ("algo.diagnose", "0 epochs"))
+      if flat[name] != default
+    ]
   hypergrad = flat["algo.hypergrad"]
   exact_only = hypergrad not in ("unrolled", "amended")
   if flat["algo.form"] == "finite_difference" and exact_only:

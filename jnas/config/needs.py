@@ -106,7 +106,8 @@ def memory(
     image: shape of an image; of an unknown data set, a small one.
     images: of a batch, on this device.
   """
-  image = image or _SIZES.get(flat["data.name"], _SMALLEST)
+  sizes = _SIZES | {"imagenet": (flat["data.size"],) * 2 + (3,)}
+  image = image or sizes.get(flat["data.name"], _SMALLEST)
   h, w, channels = image
   c = flat["space.width"]
   inside = c / (flat["space.partial"] * flat["space.bottleneck"])

@@ -95,6 +95,8 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "name": "digits",  # data set; see jnas/data/sources.py
       "path": "",  # file or folder that holds it, if it needs one
       "limit": 0,  # at most this many training images; 0 = all
+      "classes": 0,  # so many of the classes, drawn once for all; 0 = all
+      "portion": 1.0,  # this share of the training images of each class
       "share": 0.5,  # of them train the weights in search, the rest alpha; 1:
       # all do both (algo.one_level, goldnas)
       "crop_pad": 0,  # random crop after padding by so many pixels; 0 = off
@@ -105,6 +107,10 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "hue_jitter": 0.0,  # and the hue: +- so much of the circle, at most 0.5
       "cutout": 0,  # side in pixels of the square that is erased; 0 = off
       "autoaugment": False,  # AutoAugment's CIFAR-10 policy, before normalising
+      "size": 224,  # of imagenet: pixels of a side of what is read of an image
+      "workers": 0,  # and processes that read; 0 = as many as cores, at most 32
+      "corrupt": "refuse",  # images that cannot be read: refuse | skip (which
+      # takes the next one, and names them in corrupt.jsonl)
     },
     "space": {
       "name": "s1",  # s1: the 8 of DARTS | s1_7: without none | s1_12: and 5
@@ -241,6 +247,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 CHOICES = {
   "task": ("search", "retrain", "compare", "random_pruning"),
+  "data.corrupt": ("refuse", "skip"),
   "space.stem": ("cifar", "imagenet"),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),
@@ -266,12 +273,13 @@ RANGES = (
     "space.cells space.width space.nodes space.partial space.bottleneck "
     "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
     "weights.power arch.lr log.keep language.bptt language.patience "
-    "language.eval_batch language.test_batch",
+    "language.eval_batch language.test_batch data.size",
   ),
   (
     lambda v: v >= 0,
     "0 or greater",
-    "data.limit data.crop_pad data.crop_area data.cutout data.colour_jitter "
+    "data.limit data.classes data.workers data.crop_pad data.crop_area "
+    "data.cutout data.colour_jitter "
     "data.hue_jitter algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
     "weights.clip arch.decay arch.init language.deviation "
@@ -288,7 +296,7 @@ RANGES = (
   (
     lambda v: 0 < v <= 1,
     "greater than 0 and at most 1",
-    "data.share weights.factor",
+    "data.share data.portion weights.factor",
   ),
   (lambda v: v <= 0.5, "at most 0.5", "data.hue_jitter"),
   (lambda v: v <= 1, "at most 1", "data.crop_area data.colour_jitter"),
@@ -296,7 +304,8 @@ RANGES = (
   (
     lambda v: v <= 1024,
     "at most 1,024",
-    "data.crop_pad data.cutout space.partial space.bottleneck compare.seeds "
+    "data.crop_pad data.cutout data.size data.workers space.partial "
+    "space.bottleneck compare.seeds "
     "algo.solver_steps",
   ),
   (

@@ -2,6 +2,8 @@
 
 sources   `load(name, path)`: any supported image data set as numpy arrays
 own       data of one's own: a function that returns arrays
+files     images that stay in files; decoding: processes that read them
+stream    their batches, by the number of a step
 limits    how much is read of files that are not to be trusted
 archives  reading folders, tar files, images and caches
 pickles   reading pickles of plain data, without pickle

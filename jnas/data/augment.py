@@ -76,6 +76,41 @@ def crop(x: Array, dy: Array, dx: Array, pad: int) -> Array:
   ].get(mode="promise_in_bounds")
 
 
+def draw_windows(
+    keys: Array, height: int, width: int, least: float,
+) -> crops.Window:
+  """Returns windows [N], of one typed key an image each."""
+  def one(key: Array) -> crops.Window:
+    uniform = jax.random.uniform(jax.random.fold_in(key, 1), (crops.TRIES, 4))
+    return crops.window(uniform, height, width, least, jnp)
+
+  return jax.vmap(one)(keys)
+
+
+def resized(x: Array, windows: crops.Window) -> Array:
+  """Returns windows of x [N, H, W, C] as float32 of the size of the images.
+
+  Bilinear, with pixels as squares, as everybody resizes. Since nothing gets
+  smaller there is nothing to smooth. Both directions are matrix products.
+  """
+  rows = _weights(windows.top, windows.height, x.shape[1])
+  columns = _weights(windows.left, windows.width, x.shape[2])
+  x = jnp.einsum("nih,nhwc->niwc", rows, x.astype(jnp.float32))
+  return jnp.einsum("njw,niwc->nijc", columns, x)
+
+
+def _weights(start: Array, length: Array, size: int) -> Array:
+  """Returns [N, size, size]: how much of each pixel a new one has."""
+  def one(i: Array, j: Array, start: Array, length: Array) -> Array:
+    centre = jnp.clip((i + 0.5) * length / size - 0.5, 0, length - 1)
+    return jnp.maximum(0, 1 - abs(start + centre - j)).astype(jnp.float32)
+
+  by_old = jax.vmap(one, (None, 0, None, None))
+  by_new = jax.vmap(by_old, (0, None, None, None))
+  by_image = jax.vmap(by_new, (None, None, 0, 0))
+  return by_image(jnp.arange(size), jnp.arange(size), start, length)
+
+
 def mirror(x: Array, mirrored: Array) -> Array:
   """Returns x [N, H, W, C] with image n reversed in W where mirrored[n]."""
   return jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
@@ -188,8 +223,8 @@ def augment(
     return normalise(x, mean, std, dtype)
   choice = draw(keys, x.shape[1], x.shape[2], pad)
   if area:
-    windows = crops.draw(keys, x.shape[1], x.shape[2], area)
-    x = crops.resized(_unit(x), windows)
+    windows = draw_windows(keys, x.shape[1], x.shape[2], area)
+    x = resized(_unit(x), windows)
   elif pad:
     x = crop(x, choice.dy, choice.dx, pad)
   if flip:

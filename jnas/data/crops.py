@@ -8,9 +8,6 @@ import math
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
-from jax import Array
-import jax.numpy as jnp
 import numpy as np
 
 TRIES = 10  # windows that are drawn; the first that fits is taken
@@ -57,37 +54,4 @@ def window(
   found = [
       xp.where(fits.any(), drawn[first], own).astype(np.int32)
       for drawn, own in zip((top, left, h, w), middle, strict=True)]
-  return Window(*(found if xp is jnp else map(int, found)))
-
-
-def draw(keys: Array, height: int, width: int, least: float) -> Window:
-  """Returns windows [N], of one typed key an image each."""
-  def one(key: Array) -> Window:
-    uniform = jax.random.uniform(jax.random.fold_in(key, 1), (TRIES, 4))
-    return window(uniform, height, width, least, jnp)
-
-  return jax.vmap(one)(keys)
-
-
-def resized(x: Array, windows: Window) -> Array:
-  """Returns windows of x [N, H, W, C] as float32 of the size of the images.
-
-  Bilinear, with pixels as squares, as everybody resizes. Since nothing gets
-  smaller there is nothing to smooth. Both directions are matrix products.
-  """
-  rows = _weights(windows.top, windows.height, x.shape[1])
-  columns = _weights(windows.left, windows.width, x.shape[2])
-  x = jnp.einsum("nih,nhwc->niwc", rows, x.astype(jnp.float32))
-  return jnp.einsum("njw,niwc->nijc", columns, x)
-
-
-def _weights(start: Array, length: Array, size: int) -> Array:
-  """Returns [N, size, size]: how much of each pixel a new one has."""
-  def one(i: Array, j: Array, start: Array, length: Array) -> Array:
-    centre = jnp.clip((i + 0.5) * length / size - 0.5, 0, length - 1)
-    return jnp.maximum(0, 1 - abs(start + centre - j)).astype(jnp.float32)
-
-  by_old = jax.vmap(one, (None, 0, None, None))
-  by_new = jax.vmap(by_old, (0, None, None, None))
-  by_image = jax.vmap(by_new, (None, None, 0, 0))
-  return by_image(jnp.arange(size), jnp.arange(size), start, length)
+  return Window(*(map(int, found) if xp is np else found))

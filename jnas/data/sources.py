@@ -6,14 +6,14 @@ import math
 import os
 import pathlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnas.data import archives, cifar, limits, own
+from jnas.data import archives, cifar, files, limits, own
 
 NAMES = ("digits", "cifar10", "cifar100", "idx", "folder", "npz",
-         "tfds:<name>", "synthetic", "<module>:<function>")
+         "imagenet", "tfds:<name>", "synthetic", "<module>:<function>")
 
 
 class ImageData(NamedTuple):
@@ -42,7 +42,8 @@ class _Raw(NamedTuple):
 
 def load(
     name: str, path: str | os.PathLike = "", limit: int = 0, seed: int = 0,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None, *, classes: int = 0,
+    portion: float = 1.0, **reading: Any,
 ) -> ImageData:
   """Returns the data set `name`, read from `path`.
 
@@ -54,6 +55,8 @@ def load(
   | idx | folder of the four files of (Fashion-)MNIST, gzipped or not |
   | folder | folder or tar of images, one folder a class, optionally under
     train/ and test/ (or val/, which counts only where there is no test/) |
+  | imagenet | folder of train/CLASS/ and val/CLASS/ with images of any size,
+    which stay in their files (`files.Files`) and are read while training
   | npz | file of train_x, train_y, test_x, test_y, or of x, y; classes |
   | tfds:<name> | TFDS's data_dir, may be empty |
   | synthetic | none: 2,500 made-up 16x16x3 images, easy to learn |
@@ -67,13 +70,41 @@ def load(
   Args:
     limit: keep that many training images and at most that many test images,
       stratified, drawn with `seed`; 0 keeps all. mean and std are of all.
+    classes: keep so many classes, drawn with `seed`; 0 keeps all.
+    portion: keep that share of the training images, drawn as for `limit`.
+    **reading: how imagenet's images are read, as `files.Files` has it.
 
   Raises:
     FileNotFoundError, ValueError: with what was expected, what was found and
       what to do.
   """
   with limits.short_errors():
-    return _load(name, path, limit, seed, cache_dir)
+    raw = _read(name, path, seed, cache_dir, reading)
+    where = f"{name} ({limits.shown(path)})" if str(path) else name
+    official = cifar.FORMS.get(name)
+    known = official and (official.mean, official.std)
+    if name == "imagenet":
+      known = files.MEAN, files.STD
+    if classes:
+      raw = _of_classes(raw, where, classes, seed)
+    return _finished(raw, where, limit, seed, known, portion)
+
+
+def _of_classes(raw: _Raw, where: str, count: int, seed: int) -> _Raw:
+  """Returns the images of some classes, which are numbered anew."""
+  if count > len(raw.classes):
+    raise ValueError(
+        f"expected at most the {len(raw.classes)} classes of {where}; got "
+        f"{count}. Choose fewer, or 0 for all.")
+  chosen = np.random.default_rng(seed).permutation(len(raw.classes))[:count]
+  chosen = np.sort(chosen)
+  parts = []
+  for x, y in ((raw.train_x, raw.train_y), (raw.test_x, raw.test_y)):
+    if x is not None:
+      kept = np.flatnonzero(np.isin(y, chosen))
+      x, y = x[kept], np.searchsorted(chosen, y[kept])
+    parts += x, y
+  return _Raw(*parts, [raw.classes[i] for i in chosen])
 
 
 def from_arrays(
@@ -104,16 +135,8 @@ def from_arrays(
     return _finished(_named(found, "the arrays"), "the arrays", limit, seed)
 
 
-def _load(name, path, limit, seed, cache_dir) -> ImageData:
-  raw = _read(name, path, seed, cache_dir)
-  where = f"{name} ({limits.shown(path)})" if str(path) else name
-  official = cifar.FORMS.get(name)
-  return _finished(raw, where, limit, seed,
-                   official and (official.mean, official.std))
-
-
 def _finished(raw: _Raw, where: str, limit: int, seed: int,
-              known: tuple | None = None) -> ImageData:
+              known: tuple | None = None, portion: float = 1.0) -> ImageData:
   """Returns the data set, checked, with a test part; `known` is mean, std."""
   if limit < 0 or seed < 0:
     raise ValueError(
@@ -132,7 +155,8 @@ def _finished(raw: _Raw, where: str, limit: int, seed: int,
         f"{raw.train_x.shape[1:]} for training and {raw.test_x.shape[1:]} for "
         "test. Resize them.")
   mean, std = known or moments(raw.train_x)
-  train = _some(raw.train_y, limit, seed)
+  part = round(portion * len(raw.train_y))
+  train = _some(raw.train_y, min(limit or part, part), seed)
   test = _some(raw.test_y, limit, seed)
   return ImageData(
       raw.train_x[train], raw.train_y[train].astype(np.int32),
@@ -140,7 +164,7 @@ def _finished(raw: _Raw, where: str, limit: int, seed: int,
       raw.classes, mean, std)
 
 
-def _read(name, path, seed, cache_dir) -> _Raw:
+def _read(name, path, seed, cache_dir, reading) -> _Raw:
   if name in ("digits", "synthetic"):
     if str(path):
       raise ValueError(f"expected no path for {name}, which needs no file; got "
@@ -152,6 +176,8 @@ def _read(name, path, seed, cache_dir) -> _Raw:
     return _idx(path)
   if name == "npz":
     return _npz(path)
+  if name == "imagenet":
+    return _Raw(*files.find(path, **reading))
   if name == "folder":
     found = archives.existing(path, "a folder or tar of images")
     return _from_arrays(archives.cached(

@@ -1,6 +1,7 @@
 """From a config to the objects that it describes, for every program alike."""
 
 from collections.abc import Callable, Mapping
+import functools
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -14,7 +15,9 @@ from jnas import config as config_lib
 from jnas.algorithms import registry
 from jnas.config import needs
 from jnas.data import device, sources
+from jnas.data.files import FileSplit
 from jnas.ops import backend
+from jnas.runs import feeds
 from jnas.runtime import keys, machine, parallel
 from jnas.spaces import registry as spaces
 from jnas.spaces.space import Execution
@@ -67,7 +70,17 @@ def read(config: ml_collections.ConfigDict) -> sources.ImageData:
   """
   name, path = config.data.name, config.data.path
   try:
-    return sources.load(name, path, config.data.limit)
+    own = config.data
+    return sources.load(
+      name,
+      path,
+      own.limit,
+      classes=own.classes,
+      portion=own.portion,
+      size=own.size,
+      workers=own.workers,
+      refuse=own.corrupt == "refuse",
+    )
   except (ValueError, FileNotFoundError) as error:
     raise type(error)(
       f"data.name={name!r}, data.path={path!r}: {error}\n"
@@ -313,17 +326,25 @@ def evaluator(
   `own_statistics`, with those of its batch. A fourth argument leaves it at so
   many batches.
   """
-  step = eval_program(network, data, mesh, own_statistics)
+  program = functools.cache(
+    functools.partial(eval_program, network, data, mesh, own_statistics)
+  )
 
   def evaluate(state, edge_weights, split, batches=None):
     index, present = device.eval_batches(len(split), batch)
     index, present = index[:batches], present[:batches]
-    parts = [
-      step(*evaluated(state), edge_weights, split, i, p)
-      for i, p in zip(index, present, strict=True)
-    ]
+    files = isinstance(split, FileSplit)
+    if files:
+      fed = feeds.evaluated(split, index, present, mesh)
+    else:
+      counts = present.sum(-1)
+      fed = zip([split] * len(index), index, present, counts, strict=True)
+    step, total, parts = program(files), 0.0, []
+    for *batch_of, count in fed:
+      parts.append(step(*evaluated(state), edge_weights, *batch_of))
+      total += float(count)
     parts = jax.device_get(parts)
-    scale = batch / float(present.sum())
+    scale = batch / total
     return {
       name: scale * float(np.sum([part[name] for part in parts]))
       for name in ("loss", "accuracy")
@@ -337,8 +358,17 @@ def eval_program(
   data: sources.ImageData,
   mesh: Mesh,
   own_statistics: bool = False,
+  files: bool = False,
 ) -> Callable[..., dict[str, jax.Array]]:
-  """The program of one batch of an evaluation, as `eval_step` takes it."""
+  """The program of one batch of an evaluation, as `eval_step` takes it.
+
+  Args:
+    network: what is evaluated.
+    data: for the normalisation.
+    mesh: the devices.
+    own_statistics: whether normalisations use those of the batch.
+    files: whether a device has its own examples alone, and not all.
+  """
   whole, shared = PartitionSpec(), PartitionSpec(parallel.AXIS)
   return parallel.shard_step(
     eval_step(
@@ -349,20 +379,13 @@ def eval_program(
       own_statistics=own_statistics,
     ),
     mesh,
-    in_specs=(whole, whole, whole, whole, shared, shared),
+    in_specs=(*3 * (whole,), shared if files else whole, shared, shared),
     out_specs=whole,
   )
 
 
-def on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
-  """(images, labels) pairs as splits on every device of the mesh."""
-  return tuple(
-    parallel.replicate(device.split(*pair), mesh) for pair in pairs
-  )
-
-
 def shapes_on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
-  """`on_devices`, without the data: what a program is compiled for."""
+  """`feeds.place`, without the data: what a program is compiled for."""
   everywhere = NamedSharding(mesh, PartitionSpec())
   return tuple(abstract(device.split(*pair), everywhere) for pair in pairs)
 

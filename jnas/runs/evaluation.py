@@ -13,7 +13,7 @@ from jnas.algorithms import base, registry
 from jnas.algorithms.stages import Stage
 from jnas.data import benchmark
 from jnas.ops import backend
-from jnas.runs import build, monitor, pareto, recipe
+from jnas.runs import build, feeds, monitor, pareto, recipe
 from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import hosts, keys, parallel
 from jnas.spaces import cost
@@ -76,6 +76,7 @@ def build_evaluation(
     records = monitor.records(
       stage.spec, weights, genotype, at, problem.clock.per_epoch
     )
+    records += feeds.corrupt(splits, at, problem.clock.per_epoch)
     values |= monitor.metrics(stage.spec, weights, genotype)
     values |= topology(problem, stage, algorithm, state, genotype)
     if at == stage.stop and not algorithm.samples_paths:

@@ -12,7 +12,7 @@ from jnas.algorithms.stages import Stage, Stages
 from jnas.data import benchmark, device, sources
 from jnas.data.fingerprint import fingerprint
 from jnas.ops import backend
-from jnas.runs import build, recipe
+from jnas.runs import build, feeds, recipe
 from jnas.runtime import parallel
 
 
@@ -44,7 +44,7 @@ def read(
   config: ml_collections.ConfigDict,
   data: sources.ImageData | None = None,
   devices: Sequence[jax.Device] | None = None,
-  place: Callable[..., Any] = build.on_devices,
+  place: Callable[..., Any] = feeds.place,
 ) -> Problem:
   """The data, the devices and the stages of a config.
 
@@ -52,7 +52,7 @@ def read(
     config: of task "search".
     data: if they are not those that the config names.
     devices: if they are not all.
-    place: how data get there, as `build.on_devices`.
+    place: how data get there, as `feeds.place`.
   """
   data = data or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()

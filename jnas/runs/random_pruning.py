@@ -23,7 +23,7 @@ from jnas import genotype as genotype_lib
 from jnas.algorithms import goldnas
 from jnas.data import sources
 from jnas.report import headline
-from jnas.runs import build, pareto, recipe, retrain, session
+from jnas.runs import build, feeds, pareto, recipe, retrain, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
@@ -162,7 +162,7 @@ def _trial(
     return json.loads((folder / "result.json").read_text())
   mesh = parallel.mesh()
   parts = sources.split(data.train_y, config.data.share, config.seed)
-  splits = build.on_devices(
+  splits = feeds.place(
     mesh, *((data.train_x[part], data.train_y[part]) for part in parts)
   )
   spec = recipe.derived(config, genotype_lib.load(text), len(data.classes))

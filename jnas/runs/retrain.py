@@ -15,15 +15,16 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.data import sources
+from jnas.data.files import Files
 from jnas.data.fingerprint import fingerprint
 from jnas.report import headline
-from jnas.runs import build, mistakes, recipe, session
+from jnas.runs import build, feeds, mistakes, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
-from jnas.training import averaging, batches, steps, trainer
+from jnas.training import averaging, steps, trainer
 from jnas.training.state import State, zero_totals
 
 
@@ -50,7 +51,7 @@ def run(
   workdir_lib.check(config, workdir)
   data = build.load(config)
   mesh = parallel.mesh()
-  splits = build.on_devices(
+  splits = feeds.place(
     mesh, (data.train_x, data.train_y), (data.test_x, data.test_y)
   )
   weights = None
@@ -75,7 +76,8 @@ def run(
     "params": cnn.count(state.weights),
     **numbers,
   }
-  if jax.process_index() == 0:
+  # Of images in files nobody looks at a matrix of a thousand classes.
+  if jax.process_index() == 0 and not isinstance(data.test_x, Files):
     network = build.network(config, spec, mesh)
     found = mistakes.find(network, state, data, config.train.batch)
     with Writer(workdir) as writer:
@@ -203,10 +205,11 @@ def build_plan(
     return averaging.begin(state) if config.train.ema else state
 
   def evaluate(state: State, at: int) -> trainer.Evaluation:
-    del at
     values = task.evaluate(state, state.arch or None, test)
     return trainer.Evaluation(
-      state, {f"{name}_{key}": value for key, value in values.items()}
+      state,
+      {f"{name}_{key}": value for key, value in values.items()},
+      feeds.corrupt(splits, at, clock.per_epoch),
     )
 
   def step(seed: jax.Array) -> steps.Step:
@@ -226,7 +229,7 @@ def build_plan(
     total=clock.total,
     batch=config.train.batch,
     task=task,
-    feed=batches.resident(train),
+    feed=feeds.feed(config, mesh, (train,), clock.total),
     init=init,
     steps={"train": step},
     which=lambda at, state: ("train", clock.total - at),

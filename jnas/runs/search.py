@@ -17,7 +17,7 @@ from jnas.algorithms import stages as stages_lib
 from jnas.algorithms.stages import Stage
 from jnas.ops import backend as backend_lib
 from jnas.report import headline
-from jnas.runs import build, evaluation, monitor, recipe, session
+from jnas.runs import build, evaluation, feeds, monitor, recipe, session
 from jnas.runs import problem as problem_lib
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.problem import Problem, origin, stage_clock
@@ -25,7 +25,6 @@ from jnas.runtime import hosts, parallel
 from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.training import (
-  batches,
   controller,
   optim,
   steps,
@@ -249,7 +248,9 @@ def build_plan(
     total=problem.clock.total,
     batch=config.train.batch,
     task=task,
-    feed=batches.resident(*problem.splits),
+    feed=feeds.feed(
+      config, problem.mesh, problem.splits, problem.clock.total
+    ),
     init=init,
     steps=functions,
     which=which,

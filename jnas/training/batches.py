@@ -6,13 +6,31 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 from jnas.data import augment, device
-from jnas.runtime import keys
+from jnas.data import stream as stream_lib
+from jnas.runtime import keys, parallel
 from jnas.training import losses
 
 Array = jax.Array
+
+
+class Fetched(NamedTuple):
+  """What a feed has brought of a stream for some steps.
+
+  Attributes:
+    x: [steps, N, H, W, C], images as they are.
+    y: [steps, N], class numbers.
+    first: int32 scalar, the first of these steps.
+  """
+
+  x: Array
+  y: Array
+  first: Array
+
+
 # (what a feed has fetched of a stream, its name, step)
 # -> this replica's share of a batch; inside the program
 Draw = Callable[[Any, str, Array], losses.Batch]
@@ -37,6 +55,37 @@ def resident(*splits: device.Split) -> Feed:
   return Feed(lambda step, count: splits, (PartitionSpec(),) * len(splits))
 
 
+def streamed(
+  mesh: Mesh,
+  stop: int,
+  *streams: stream_lib.Batches,
+) -> Feed:
+  """Data that no device holds: the host brings the batches of some steps.
+
+  Args:
+    mesh: the devices.
+    stop: the step at which a run ends.
+    *streams: bring this process's rows of a batch.
+  """
+  split = PartitionSpec(None, parallel.AXIS)
+  sharding = NamedSharding(mesh, split)
+  whole = NamedSharding(mesh, PartitionSpec())
+
+  def fetch(step: int, count: int) -> tuple[Fetched, ...]:
+    found = []
+    for own in streams:
+      parts = [own.fetch(step + i, stop) for i in range(count)]
+      x, y = (
+        jax.make_array_from_process_local_data(sharding, np.stack(arrays))
+        for arrays in zip(*parts, strict=True)
+      )
+      found.append(Fetched(x, y, jax.device_put(np.int32(step), whole)))
+    return tuple(found)
+
+  specs = Fetched(split, split, PartitionSpec())
+  return Feed(fetch, (specs,) * len(streams))
+
+
 def image_draw(
   *,
   seed: int,
@@ -56,6 +105,8 @@ def image_draw(
 ) -> Draw:
   """Images of a split, augmented: (split, stream, step) -> Batch.
 
+  The split is on the device, or what a feed has fetched of it.
+
   Args:
     seed: of all streams.
     batch: examples of a step over all replicas.
@@ -73,12 +124,18 @@ def image_draw(
     dtype: of the images.
   """
 
-  def draw(split: device.Split, name: str, step: Array) -> losses.Batch:
-    order = device.indices(
-      keys.stream(seed, f"{name}/order"), step, len(split), batch
-    )
+  def draw(
+    split: device.Split | Fetched, name: str, step: Array
+  ) -> losses.Batch:
     start = offset(local)
-    x, y = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
+    if isinstance(split, Fetched):
+      at = step - split.first
+      x, y = (lax.dynamic_index_in_dim(a, at, 0, False) for a in split[:2])
+    else:
+      order = device.indices(
+        keys.stream(seed, f"{name}/order"), step, len(split), batch
+      )
+      x, y = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
     positions = start + jnp.arange(local)
     noise = keys.stream(seed, f"{name}/augment", step)
     x = augment.augment(
