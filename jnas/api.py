@@ -16,7 +16,6 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -26,20 +25,29 @@ from jnas.algorithms import registry
 from jnas.data import sources
 from jnas.genotype import AnyGenotype, SpaceGenotype
 from jnas.results import Counts, Drawing, Network, Row, Search, drawing
-from jnas.runs import build, feeds, recipe, resume, retrain, session
+from jnas.runs import (
+  build,
+  feeds,
+  loading,
+  recipe,
+  resume,
+  retrain,
+  session,
+)
 from jnas.runs import problem as problem_lib
 from jnas.runs import search as search_lib
-from jnas.runs import workdir as workdir_lib
-from jnas.runtime import checkpoint, notebook, parallel
+from jnas.runtime import notebook, parallel
 from jnas.spaces import cnn
 from jnas.spaces import registry as spaces
 from jnas.spaces import space as space_lib
-from jnas.training.state import Average, State, evaluated
+from jnas.training.state import State, evaluated
 from jnas.training.trainer import Hooks, Plan, Trainer
 
 Config = str | ml_collections.ConfigDict
 Data = str | sources.ImageData | Sequence[np.ndarray]
 Path = str | os.PathLike[str]
+
+load = loading.load
 
 _AT_HAND = "arrays"  # data.name of what no file holds
 _SHARED = ("data", "space", "train", "log")  # groups that all papers have
@@ -128,7 +136,7 @@ def train(
     genotype = genotype_lib.load(genotype)
   retrain.image_cell(genotype)
   fields |= {"retrain_genotype": genotype_lib.format_text(genotype)}
-  config = _derived(_config(config, "retrain", data, fields))
+  config = loading.derived(_config(config, "retrain", data, fields))
   images = _images(config, data) or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
   splits = feeds.place(
@@ -152,7 +160,7 @@ def train(
     text = config.retrain.genotype
     result = {"task": "retrain", "genotype": text, "params": params}
     session.finish(told.folder, result | dict(told.numbers))
-  return _network(
+  return loading.network(
     config,
     genotype,
     evaluated(told.state),
@@ -160,42 +168,6 @@ def train(
     told.history,
     told.notes,
     told.folder,
-  )
-
-
-def load(folder: Path) -> Network:
-  """The trained network in the folder of a run of task retrain.
-
-  Raises:
-    ValueError: it is no such folder, or training has not saved anything yet.
-  """
-  folder = pathlib.Path(folder).expanduser()
-  record = workdir_lib.read(folder / "config.json")
-  about = workdir_lib.read(folder / "data.json")
-  task = record.get("task", "no task")
-  if task != "retrain" or not about:
-    hint = "; jnas.genotype(folder) is what it has found" * (task == "search")
-    raise ValueError(
-      f"expected the folder of a run of task retrain, with its config.json and "
-      f"data.json, got {folder} of {task}{hint}"
-    )
-  config = _derived(_recorded(record))
-  genotype = genotype_lib.load(config.retrain.genotype)
-  with checkpoint.Checkpoints(folder / "checkpoints", read_only=True) as saved:
-    latest = saved.latest() if saved.directory.is_dir() else None
-    if latest is None:
-      raise ValueError(f"there is no whole checkpoint in {folder}")
-    step, meta = latest
-    state = saved.read(step)
-    state = state.get("average") or state
-  return _network(
-    config,
-    genotype,
-    Average(state["weights"], state["stats"]),
-    about,
-    ({"step": step, **meta.get("last", {})},),
-    (),
-    folder,
   )
 
 
@@ -301,30 +273,6 @@ def _config(
   return config.lock()
 
 
-def _recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """The configuration of a run, from its config.json."""
-  config = config_lib.base(record["algo"]["name"])
-  known = config_lib.flatten(config)
-  config.update_from_flattened_dict(
-    {
-      name: tuple(value) if isinstance(value, list) else value
-      for name, value in config_lib.flatten(record).items()
-      if name in known
-    }
-  )
-  return config.lock()
-
-
-def _derived(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """The config, or ValueError if it is of a search's network as it is."""
-  if config.retrain.relaxed:
-    raise ValueError(
-      "retrain.relaxed: expected the network of a genotype; a relaxed one is "
-      "trained on the command line, and its report has what there is of it"
-    )
-  return config
-
-
 def _images(
   config: ml_collections.ConfigDict, data: Data | None
 ) -> sources.ImageData | None:
@@ -413,35 +361,3 @@ def _bar(plan: Plan, progress: bool) -> Iterator[notebook.Bar]:
     yield bar
   finally:
     bar.close()
-
-
-def _network(
-  config: ml_collections.ConfigDict,
-  genotype: AnyGenotype,
-  trained: Average,
-  about: Mapping[str, Any],
-  history: tuple[Row, ...],
-  notes: tuple[str, ...],
-  folder: pathlib.Path | None,
-) -> Network:
-  classes = tuple(about["classes"])
-  spec = recipe.derived(config, genotype, len(classes))
-  # On one device, whatever it was trained on.
-  one = parallel.mesh(jax.devices()[:1])
-  alone = config.copy_and_resolve_references()
-  alone.train.sync_batch_norm = False
-  return Network(
-    genotype=genotype,
-    module=build.network(alone, spec, one),
-    variables=jax.tree.map(
-      jnp.asarray,
-      jax.device_get({"params": trained.weights, "batch_stats": trained.stats}),
-    ),
-    classes=classes,
-    mean=tuple(about["mean"]),
-    std=tuple(about["std"]),
-    history=history,
-    notes=notes,
-    config=config,
-    folder=folder,
-  )

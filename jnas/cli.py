@@ -7,6 +7,7 @@
   jnas report FOLDER ...                   the report on a run, or on several
   jnas watch FOLDER ...                    runs as they go, from their files
   jnas cost GENOTYPE                       parameters and multiply-adds
+  jnas export FOLDER --output=FILE         a trained network for other programs
   jnas plan CONFIG --target=v5e:2x2        memory and time on other devices
 
 CONFIG is as of `python -m jnas.main --config=CONFIG`, such as
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "report": _report,
     "watch": _watch,
     "cost": _cost,
+    "export": _export,
     "plan": _plan,
     **{name: lambda words: _run(command, words) for name in _TASKS},
   }
@@ -95,6 +97,12 @@ def _cost(words: Sequence[str]) -> int:
   from jnas.runs import cost  # late: it loads JAX
 
   return cost.main(words)
+
+
+def _export(words: Sequence[str]) -> int:
+  from jnas.runs import export  # late: it loads JAX
+
+  return export.main(words)
 
 
 def _plan(words: Sequence[str]) -> int:

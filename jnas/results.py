@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from jnas import exchange
 from jnas import genotype as genotype_lib
 from jnas.data import augment
 from jnas.genotype import AnyGenotype
@@ -94,6 +95,7 @@ class Network:
     classes: names, in the order of the logits.
     mean: of the training images by channel, on the scale 0 .. 1.
     std: like `mean`.
+    shape: (H, W, channels) of the images.
     history: the numbers of each evaluation.
     notes: what there was to say on the way.
     config: that it was trained with.
@@ -106,6 +108,7 @@ class Network:
   classes: tuple[str, ...]
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  shape: tuple[int, int, int]
   history: tuple[Row, ...]
   notes: tuple[str, ...]
   config: ml_collections.ConfigDict
@@ -133,6 +136,39 @@ class Network:
       for i in range(0, len(images), _IMAGES)
     ]
     return np.concatenate([np.zeros((0, len(self.classes))), *parts])
+
+  def export(
+    self, path: str | os.PathLike[str], format: str = "safetensors"
+  ) -> float:
+    """Writes the network into a file, reads it again, and compares the logits.
+
+    Args:
+      path: of the file.
+      format: "safetensors"; "torch", the same with the names and layouts of
+        DARTS's code in PyTorch; or "stablehlo", the program from uint8 images
+        to logits, for jax.export.deserialize.
+
+    Returns:
+      By how much the logits of random images differ at most.
+
+    Raises:
+      ValueError: there is no such format, the network does not exist in it, or
+        the logits are others.
+      OSError: it cannot be written.
+    """
+    fields = {f"space.{k}": v for k, v in self.config.space.items()}
+    train = self.config.train
+    fields |= {f"train.{k}": train[k] for k in ("auxiliary", "dtype")}
+    contents = exchange.Contents(
+      self.genotype,
+      fields,
+      self.variables,
+      self.classes,
+      self.mean,
+      self.std,
+      self.shape,
+    )
+    return exchange.write(contents, pathlib.Path(path).expanduser(), format)
 
   @functools.cached_property
   def _apply(self) -> Callable[..., jax.Array]:

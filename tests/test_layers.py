@@ -40,8 +40,11 @@ LAYERS = {
   },
   "report": {"genotype"},
   "training": MATHEMATICS | MACHINERY,
-  "runs": MATHEMATICS | MACHINERY | {"config", "training", "report"},
-  "results": MATHEMATICS | MACHINERY | {"report"},  # what api gives; split off
+  "exchange": MATHEMATICS | MACHINERY,  # networks in other programs' files
+  "results": MATHEMATICS | MACHINERY | {"exchange", "report"},  # of api
+  "runs": MATHEMATICS
+  | MACHINERY
+  | {"config", "exchange", "report", "results", "training"},
   "api": MATHEMATICS
   | MACHINERY
   | {"config", "report", "results", "runs", "training"},

@@ -10,7 +10,7 @@ from typing import Any
 
 from jnas.runtime import metrics
 
-# Names of the files that `_replace` has left where it was killed.
+# Names of the files that `replace` has left where it was killed.
 TEMPORARY = re.compile(r"\.[\w-]+\.jsonl?\.[0-9a-f]{16}")
 
 
@@ -31,7 +31,7 @@ def _plain(value: Any) -> Any:
   return value
 
 
-def _replace(path: pathlib.Path, data: bytes) -> None:
+def replace(path: pathlib.Path, data: bytes) -> None:
   """Returns when `path` holds `data`; at no moment does it hold a part."""
   # A new file of a name that cannot be guessed: no link waits there.
   temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -124,7 +124,7 @@ class Writer:
     """
     _expect(name, ".json")
     text = json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"
-    _replace(self.workdir / name, text.encode())
+    replace(self.workdir / name, text.encode())
 
   def rewind(self, step: int) -> None:
     """Returns when no line of any .jsonl file is later than `step`.
@@ -140,7 +140,7 @@ class Writer:
       lines = [line for line in old.split(b"\n") if _kept(line, step)]
       new = b"".join(line + b"\n" for line in lines)
       if new != old:
-        _replace(path, new)
+        replace(path, new)
     if self._summary is not None:
       self._summary.close()
       self._summary = None
