@@ -17,6 +17,7 @@ Around them, from the bottom to the top:
   data        arrays in, batches out
   runtime     machinery that has no idea of architecture search
   training    how a model is trained, whichever
+  exchange    trained networks in files of other programs, and out of them
   report      pictures and pages, from the files that runs leave
   runs        the programs: search, retrain, compare, report
   main        command line to run
