@@ -34,13 +34,19 @@ def softmax(x):
 def test_skip_connections_weigh_beta_more_and_are_derived_without_it(x64):
   arch = logits()
   algorithm = darts_minus.darts_minus(SPEC, beta=lambda step: 0.25 * step)
-  for name, w in algorithm.relax(arch, None, 3).items():
+  key = jax.random.key(0)
+  for name, w in algorithm.relax(arch, key, 3).items():
     expected = softmax(np.asarray(arch[name]))
     np.testing.assert_allclose(
       algorithm.mixture(arch, 3)[name], expected, rtol=1e-12
     )
     expected[:, SKIP] += 0.75
     np.testing.assert_allclose(w, expected, rtol=1e-12)
+    # An evaluation after the third step is of what that was trained with.
+    expected[:, SKIP] -= 0.25
+    evaluated = algorithm.relax(arch, None, 3)[name]
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-12)
+    assert (algorithm.relax(arch, None, 0)[name] < 1).all()
   weights = jax.device_get(algorithm.mixture(arch))
   assert algorithm.derive(weights) == darts(SPEC).derive(weights)
 

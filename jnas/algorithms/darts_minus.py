@@ -58,9 +58,10 @@ def darts_minus(
   }
 
   def relaxed(arch: base.Arch, key: Array | None, step: Array | int):
-    del key
+    # Evaluations come after a step, and take what it was trained with.
+    last = step if key is not None else jnp.maximum(step - 1, 0)
     return {
-      name: w + beta(step) * kept[name].astype(w.dtype)
+      name: w + beta(last) * kept[name].astype(w.dtype)
       for name, w in mixture(arch, step).items()
     }
 
@@ -74,8 +75,7 @@ def decayed(
 ) -> Callable[[Array | int], Array]:
   """beta at a step: start (1 - e / epochs) after e whole epochs.
 
-  The last epoch trains with what is nearly nothing; after it there is nothing
-  left, so that the last evaluation is without auxiliary connections.
+  The last epoch trains with what is nearly nothing.
 
   Args:
     start: in the first epoch; 1 in the paper.

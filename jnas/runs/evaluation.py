@@ -61,12 +61,14 @@ def build_evaluation(
   weights_at = mixture(algorithm)
 
   def evaluate(state: State, at: int) -> trainer.Evaluation:
-    last = at == problem.clock.total
+    last, supernet = at == problem.clock.total, state.arch
     if algorithm.select and (last or not algorithm.selects_last):
       state = state._replace(
         arch=selected(problem, algorithm, candidates, state, at)
       )
-    used = base.edge_weights(algorithm, state.arch, None, state)
+    # What is chosen at the end is a child of it, and told of as such.
+    arch = supernet if algorithm.selects_last else state.arch
+    used = base.edge_weights(algorithm, arch, None, state)
     found = task.evaluate(state, used, splits[1])
     values = {f"valid_{name}": value for name, value in found.items()}
     if diagnose and period and (at % period == 0 or at == stage.stop):
