@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import math
 
 import jax
 import pytest
 
 from jnas import config as config_lib
-from jnas.runs import build, plan, problem
+from jnas.runs import plan, programs
 
 TINY = (
   "--config=configs/darts.py:quick",
@@ -39,20 +40,83 @@ def test_on_cpu_all_but_the_time_is_told(capsys):
   )
 
 
+def needed(path, *fields):
+  config = config_lib.load(path, [f"--config.{field}" for field in fields])
+  return programs.of(config, jax.devices("cpu"))
+
+
 @pytest.mark.parametrize(
   "field, names",
   [
-    ("algo.warmup=0 epochs", ["full step", "evaluation"]),
-    ("algo.warmup=1 steps", ["warm step", "full step", "evaluation"]),
-    ("algo.name=random", ["warm step", "evaluation"]),
+    ("algo.warmup=0 epochs", {"full step": 10, "evaluation": None}),
+    (
+      "algo.warmup=1 steps",
+      {"warm step": 1, "full step": 9, "evaluation": None},
+    ),
+    ("algo.name=random", {"warm step": 10, "evaluation": None}),
   ],
 )
 def test_what_a_run_needs_is_compiled(field, names):
-  config = config_lib.load(TINY[0][9:], [*TINY[1:], f"--config.{field}"])
-  found = problem.read(
-    config, None, jax.devices("cpu"), build.shapes_on_devices
+  found = needed(
+    TINY[0][9:], *(w[9:] for w in TINY[1:]), "train.length=10 steps", field
   )
-  assert [each.name for each in plan._programs(found)] == names
+  assert {each.name: each.of_run for each in found.each} == names
+
+
+def test_later_networks_are_those_of_a_made_up_architecture():
+  found = needed("configs/pdarts.py:quick", "data.limit=160")
+  steps = [p for p in found.each if p.name.endswith("full step")]
+  assert [p.name for p in steps] == [
+    f"stage {i}: full step" for i in (1, 2, 3)
+  ]
+  counts = {p.name: p.of_run for p in found.each if p.of_run}
+  assert sum(counts.values()) == found.steps
+
+  def size(program):
+    state = program.arguments[0]
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(state.weights))
+
+  found = needed("configs/gold_nas.py:quick", "data.limit=160")
+  first, later = (p for p in found.each if p.name.endswith("full step"))
+  assert (first.of_run, later.of_run) == (found.steps, None)
+  assert size(later) < size(first)
+  assert found.left_out == ["networks between the first and the last"]
+
+
+@pytest.mark.parametrize(
+  "path, names",
+  [
+    ("configs/retrain.py:quick", ["train step", "test"]),
+    ("configs/rnn/retrain.py:quick", ["train step"]),
+    ("configs/rnn/darts.py:quick", ["full step"]),
+  ],
+)
+def test_training_and_text_are_planned(path, names):
+  fields = ["space.width=4"]
+  if path.endswith("retrain.py:quick"):
+    fields.append("retrain.genotype=DARTS_V2")
+  found = needed(path, *fields)
+  assert [each.name for each in found.each] == names
+  assert sum(each.of_run or 0 for each in found.each) == found.steps
+
+
+def test_hours_are_told_if_all_steps_have_a_time():
+  one = {"of_run": 100, "step_seconds": 2.0}
+  evaluation = {"of_run": None, "step_seconds": 5.0}
+  assert plan._seconds([one, one, evaluation]) == 400.0
+  assert plan._seconds([one, one | {"step_seconds": None}]) is None
+  assert plan._seconds([evaluation]) is None
+
+
+def test_idle_lanes_are_told():
+  def advice(batch, target):
+    found = needed(TINY[0][9:], *(w[9:] for w in TINY[1:]))
+    found = found._replace(batch=batch * found.mesh.size)
+    return plan._advice(found, plan.Target(target, [], None))
+
+  (told,) = advice(96, "v5e:2x2")
+  assert "a chip has 96 examples" in told and "128 would cost" in told
+  assert not advice(256, "v5e:2x2") and not advice(96, "cpu")
 
 
 def test_the_time_on_a_chip_without_a_known_clock_is_left_out():
@@ -73,13 +137,16 @@ def test_what_does_not_fit_and_what_takes_time_is_told():
   refused = {"name": "evaluation", "fits": False, "error": "used 17G of 16G"}
   text = "\n".join(
     plan._table({
-      "target": "v5e:2x2", "chips": 4, "memory": 2**34, "stages": 3,
+      "target": "v5e:2x2", "chips": 4, "memory": 2**34, "steps": 1000,
+      "seconds": 7200.0, "left_out": ["the test"], "advice": ["a longer batch"],
       "programs": [program, refused],
     })
   )
   for part in (
     "4 chips or devices of 16.0 GiB",
-    "the first of 3 stages alone",
+    "1,000 steps in 2.00 hours by the estimates",
+    "left out: the test",
+    "a longer batch",
     "16,385.0 MiB; DOES NOT FIT",
     "2.00 ms a step, an estimate from 3,000,000 cycles; 1 loops of unknown",
     "2 a step, 1 MiB",
@@ -107,9 +174,9 @@ def test_a_missing_compiler_is_told_with_its_extra(capsys, monkeypatch):
 @pytest.mark.parametrize(
   "words, message",
   [
-    (["--config=configs/retrain.py", "--config.retrain.genotype=DARTS_V2"],
-     "got one of task retrain"),
-    (["--config=configs/rnn/darts.py:quick"], "and space rnn"),
+    (["--config=configs/compare.py:quick"], "got compare"),
+    (["--config=configs/retrain.py:quick", "--config.retrain.genotype=NONE"],
+     "NONE"),
     ([*TINY, "--confg.seed=1"], "got --confg.seed=1"),
     ([*TINY, "--config.space.width=0"], "space.width"),
   ],

@@ -5,7 +5,7 @@ here: windows of a text in place of images, a hidden state that goes from one
 to the next, and averaged SGD, whose best weights are the result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -49,6 +49,7 @@ class Problem(NamedTuple):
     valid: the validation text, as it is evaluated.
     clock: of the run.
     fingerprint: of the text.
+    place: (array, mesh, spec) -> the array on its devices.
   """
 
   config: ml_collections.ConfigDict
@@ -59,6 +60,7 @@ class Problem(NamedTuple):
   valid: language.Split
   clock: build.Clock
   fingerprint: str
+  place: Callable[[np.ndarray, Mesh, PartitionSpec], Any] = parallel.place
 
 
 def run(
@@ -93,10 +95,20 @@ def load(config: ml_collections.ConfigDict) -> text.TextData:
     ) from error
 
 
-def read(config: ml_collections.ConfigDict) -> Problem:
-  """The text of a config, its windows, and the devices."""
+def read(
+  config: ml_collections.ConfigDict,
+  devices: Sequence[jax.Device] | None = None,
+  place: Callable[[np.ndarray, Mesh, PartitionSpec], Any] = parallel.place,
+) -> Problem:
+  """The text of a config, its windows, and the devices.
+
+  Args:
+    config: of space.name "rnn".
+    devices: if they are not all.
+    place: (array, mesh, spec) -> the array on its devices.
+  """
   own, batch = config.language, config.train.batch
-  mesh = parallel.mesh()
+  mesh = parallel.mesh(devices) if devices else parallel.mesh()
   parallel.local_batch(batch, mesh)  # tells a batch that cannot be divided
   data = load(config)
   parts = [data.train, data.valid][: 1 + (config.task == "search")]
@@ -108,13 +120,15 @@ def read(config: ml_collections.ConfigDict) -> Problem:
   total = config_lib.duration(config.train.length, drawn.per_epoch)
   found = fingerprint(data.train, data.valid, data.test)
   clock = build.Clock(drawn.per_epoch, total)
-  return Problem(config, data, mesh, columns, drawn, valid, clock, found)
+  return Problem(
+    config, data, mesh, columns, drawn, valid, clock, found, place
+  )
 
 
 def feed(problem: Problem) -> Feed:
   """The columns, each on the device that computes it."""
   placed = tuple(
-    parallel.place(
+    problem.place(
       windows.padded(part, problem.drawn.longest), problem.mesh, _COLUMNS
     )
     for part in problem.columns

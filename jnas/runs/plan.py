@@ -1,4 +1,4 @@
-"""What the programs of a search need on devices that need not be there.
+"""What the programs of a run need on devices that need not be there.
 
   python -m jnas.runs.plan --config=configs/darts.py:quick --target=v5e:2x2
 
@@ -6,11 +6,10 @@ The target is a slice of TPUs, as v4:2x2x1, v5e:2x2, v5p:2x2x1 or v6e:2x2, which
 its own compiler compiles for; `cpu`; or `here`, all devices of this machine.
 Nothing is trained. Any field is set by --config.GROUP.FIELD=VALUE. Memory is
 that of one chip, in MiB; the time of a step is an estimate of the compiler's.
-Only the first stage of a search is compiled.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import importlib.util
 import json
 import os
@@ -21,19 +20,14 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
-import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
 import ml_collections
 
 from jnas import config as config_lib
-from jnas.algorithms import base
-from jnas.runs import build, search, session
-from jnas.runs import problem as problem_lib
-from jnas.runs.problem import Problem
-from jnas.runtime import compiled, machine, parallel
-from jnas.training import trainer
+from jnas.runs import programs
+from jnas.runtime import compiled, machine
 
 _MIB = 2**20
+_LANES = 128  # of the vectors of a TPU
 
 
 class Chip(NamedTuple):
@@ -78,21 +72,10 @@ class Target(NamedTuple):
   memory: int | None
   clock: float | None = None
 
-
-class Program(NamedTuple):
-  """What is to be compiled.
-
-  Attributes:
-    name: for people.
-    steps: that one call does.
-    function: compiled by `jax.jit`.
-    arguments: shapes, types and places of what it is called with.
-  """
-
-  name: str
-  steps: int
-  function: Callable[..., Any]
-  arguments: tuple[Any, ...]
+  @property
+  def kind(self) -> str:
+    """The name without the shape."""
+    return self.name.partition(":")[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"expected fields as --config.GROUP.FIELD=VALUE, got {odd[0]}"
       )
     config = config_lib.load(options.config, fields)
-    if config.task != "search" or config.space.name == "rnn":
-      raise ValueError(
-        "expected the config of a search on images, got one of task "
-        f"{config.task} and space {config.space.name}"
-      )
     found = plan(config, target(options.target))
   except (ValueError, OSError) as error:
     print(f"plan: {error}", file=sys.stderr)
@@ -161,81 +139,64 @@ def target(name: str) -> Target:
 
 
 def plan(config: ml_collections.ConfigDict, to: Target) -> dict[str, Any]:
-  """What --json prints: each program of the first stage, compiled.
+  """What --json prints: each program that the run needs, compiled.
 
   Args:
-    config: of a search on images.
+    config: of a search or a retraining.
     to: what is compiled for.
   """
-  problem = problem_lib.read(
-    config, build.read(config), to.devices, build.shapes_on_devices
-  )
+  needed = programs.of(config, to.devices)
+  each = [_compile(program, to) for program in needed.each]
   return {
     "target": to.name,
-    "chips": problem.mesh.size,
+    "chips": needed.mesh.size,
     "memory": to.memory,
-    "stages": problem.stages.count,
-    "steps": problem.clock.total,
-    "programs": [_compile(each, to) for each in _programs(problem)],
+    "batch": needed.batch,
+    "steps": needed.steps,
+    "seconds": _seconds(each),
+    "programs": each,
+    "left_out": list(needed.left_out),
+    "advice": _advice(needed, to),
   }
 
 
-def _programs(problem: Problem) -> list[Program]:
-  """The programs of the first stage: steps, then an evaluation's batch."""
-  config, mesh, stage = problem.config, problem.mesh, problem.stages.first
-  run = search.build_plan(problem, stage)
-  algorithm = problem_lib.algorithm(problem, stage)
-  whole = NamedSharding(mesh, PartitionSpec())
-  split = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
-  state = build.abstract(jax.eval_shape(run.init), whole)
-  seed = build.abstract(jnp.uint32(0), whole)
-  warm = problem.clock.steps(config.algo.warmup)
-  names = [n for n in run.steps if n != "warm" or warm or len(run.steps) == 1]
-  length = trainer.block(session.periods(config, run), mesh)
-  edges = jax.eval_shape(
-    lambda state: base.edge_weights(algorithm, state.arch, None, state), state
-  )
-  index = jax.ShapeDtypeStruct((config.train.batch,), jnp.int32)
-  present = jax.ShapeDtypeStruct((config.train.batch,), jnp.float32)
-  fed = run.feed.fetch(0, length)
-  evaluate = build.eval_program(
-    search.stage_network(problem, stage, algorithm),
-    problem.data,
-    mesh,
-    algorithm.samples_paths,
-  )
-  batch = (
-    state.weights,
-    state.stats,
-    build.abstract(edges, whole),
-    problem.splits[1],
-    *build.abstract((index, present), split),
-  )
-  return [
-    *(
-      Program(
-        f"{name} step",
-        length,
-        trainer.program(run, mesh, name, length),
-        (state, seed, *fed),
-      )
-      for name in names
-    ),
-    Program("evaluation", 1, evaluate, batch),
+def _seconds(each: Sequence[Mapping[str, Any]]) -> float | None:
+  """Of all steps of the run, where all of their times are known."""
+  steps = [p for p in each if p.get("of_run") != 0]
+  parts = [
+    p["of_run"] * p["step_seconds"]
+    for p in steps
+    if p.get("of_run") and p.get("step_seconds")
   ]
+  known = [p for p in steps if p.get("of_run")]
+  return sum(parts) if parts and len(parts) == len(known) else None
 
 
-def _compile(program: Program, to: Target) -> dict[str, Any]:
+def _advice(needed: programs.Programs, to: Target) -> list[str]:
+  """What wastes the devices."""
+  local = needed.batch // needed.mesh.size
+  full = -(-local // _LANES) * _LANES
+  if to.kind in CHIPS and full != local:
+    return [
+      f"a chip has {local} examples a step; features of narrow networks have "
+      f"the batch in {_LANES} lanes, so that {full} would cost about as much"
+    ]
+  return []
+
+
+def _compile(program: programs.Program, to: Target) -> dict[str, Any]:
   """What compiling a program says, as it is printed with --json."""
   lowered = program.function.lower(*program.arguments)
-  began = time.perf_counter()
+  began, spent = time.perf_counter(), time.process_time()
+  told = {
+    "name": program.name, "steps": program.steps, "of_run": program.of_run
+  }
   try:
     built = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    told = str(error).partition("\n")[0]
-    return {"name": program.name, "fits": False, "error": told}
+    return told | {"fits": False, "error": str(error).partition("\n")[0]}
   seconds = time.perf_counter() - began
   memory, work = built.memory_analysis(), compiled.work(built.as_text())
   needed = {
@@ -249,10 +210,9 @@ def _compile(program: Program, to: Target) -> dict[str, Any]:
   total = sum(needed.values()) - 2 * needed["aliased"]
   each = program.steps
   cycles = work.cycles / each or None
-  return {
-    "name": program.name,
-    "steps": each,
+  return told | {
     "compile_seconds": seconds,
+    "compile_cpu_seconds": time.process_time() - spent,
     **needed,
     "total": total,
     "fits": None if to.memory is None else total <= to.memory,
@@ -269,8 +229,11 @@ def _table(found: Mapping[str, Any]) -> list[str]:
   memory = found["memory"]
   has = f" of {memory / 2**30:,.1f} GiB" if memory else ""
   lines = [f"{found['target']}: {found['chips']} chips or devices{has}"]
-  if found["stages"] > 1:
-    lines.append(f"the first of {found['stages']} stages alone")
+  if found["seconds"]:
+    lines.append(
+      f"{found['steps']:,} steps in {found['seconds'] / 3600:,.2f} hours by "
+      "the estimates below, without evaluations and compiling"
+    )
   for each in found["programs"]:
     lines += ["", each["name"]]
     if "error" in each:
@@ -286,7 +249,9 @@ def _table(found: Mapping[str, Any]) -> list[str]:
       f"{each['collective_bytes'] / _MIB:,.3g} MiB",
     ]
     lines.append(f"  time             {_duration(each)}")
-  return lines
+  if found["left_out"]:
+    lines += ["", f"left out: {'; '.join(found['left_out'])}"]
+  return lines + ["", *found["advice"]] if found["advice"] else lines
 
 
 def _duration(program: Mapping[str, Any]) -> str:
