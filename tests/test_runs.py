@@ -20,6 +20,11 @@ from jnas.runtime import checkpoint, signals
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "amended_darts.py"
+PLAIN = (
+  "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)], "
+  "normal_concat=[2], reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], "
+  "reduce_concat=[2])"
+)
 TINY = [
   "--config.space.name=s3",
   "--config.space.cells=3",
@@ -347,3 +352,35 @@ def test_a_recurrent_genotype_is_refused(tmp_path):
   )
   with pytest.raises(ValueError, match="recurrent cell"):
     retrain.run(config, tmp_path / "rnn")
+
+
+def test_several_seeds_are_runs_of_their_own_and_one_result(
+  tmp_path, capsys, monkeypatch
+):
+  def load(*more):
+    short = ("space.width=4", "data.limit=128", "train.length=2 epochs")
+    fields = (f"retrain.genotype={PLAIN}", "log.progress=false", *short, *more)
+    return config_lib.load(
+      f"{ROOT / 'configs' / 'retrain.py'}:quick",
+      [f"--config.{field}" for field in fields],
+    )
+
+  result = retrain.run(load("retrain.seeds=3", "seed=4"), tmp_path / "all")
+  assert "+- " in capsys.readouterr().out
+  alone = retrain.run(load("seed=5"), tmp_path / "one")
+  ended = [
+    json.loads((tmp_path / "all" / f"seed{seed}" / "result.json").read_text())
+    for seed in (4, 5, 6)
+  ]
+  assert ended[1]["test_loss"] == alone["test_loss"]
+  losses = [one["test_loss"] for one in ended]
+  assert len(set(losses)) == 3
+  assert result["test_loss"] == pytest.approx(np.mean(losses))
+  assert result["test_loss_sd"] == pytest.approx(np.std(losses, ddof=1))
+  assert result["seeds"] == [4, 5, 6]
+  page = (tmp_path / "all" / "report.html").read_text()
+  assert "3 runs compared" in page and "±" in page
+  # Of the seeds that have ended nothing is trained again.
+  monkeypatch.setattr(retrain, "build_plan", None)
+  again = retrain.run(load("retrain.seeds=3", "seed=4"), tmp_path / "all")
+  assert again == result

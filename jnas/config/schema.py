@@ -203,6 +203,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
     },
     "retrain": {
       "genotype": "",  # zoo name, run directory, JSON or text file, or text
+      "seeds": 1,  # train so many times, with seeds from `seed` on
       "relaxed": False,  # train the search network of that run directory, its
       # architecture weights fixed, and nothing that is derived
     },
@@ -273,7 +274,7 @@ RANGES = (
     "space.cells space.width space.nodes space.partial space.bottleneck "
     "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
     "weights.power arch.lr log.keep language.bptt language.patience "
-    "language.eval_batch language.test_batch data.size",
+    "language.eval_batch language.test_batch data.size retrain.seeds",
   ),
   (
     lambda v: v >= 0,
@@ -305,7 +306,7 @@ RANGES = (
     lambda v: v <= 1024,
     "at most 1,024",
     "data.crop_pad data.cutout data.size data.workers space.partial "
-    "space.bottleneck compare.seeds "
+    "space.bottleneck compare.seeds retrain.seeds "
     "algo.solver_steps",
   ),
   (

@@ -63,11 +63,14 @@ def write(
   if not runs:
     raise ValueError("Expected at least one run, got none; give its workdir.")
   alone = len(runs) == 1
+  parts_of = _runs_of(runs[0]) if alone else []
   place = runs[0].path / "report.html" if alone else "comparison.html"
   target = pathlib.Path(out or place)
   home = target.parent
   links: list[tuple[str, str]] = []
-  if not alone:
+  if parts_of:
+    title, under, body = comparison.document_of(parts_of, home)
+  elif not alone:
     title, under, body = comparison.document_of(runs, home)
   elif runs[0].task == "compare":
     title, under, body = comparison.document(runs[0].path, home)
@@ -87,6 +90,15 @@ def write(
   finally:
     partial.unlink(missing_ok=True)
   return target
+
+
+def _runs_of(run: records.Run) -> list[records.Run]:
+  """Returns the runs of a training with several seeds; none of any other."""
+  folders = run.result.get("folders")
+  if not isinstance(folders, list):
+    return []
+  paths = [run.path / str(name) for name in folders]
+  return [records.read(path) for path in paths if path.is_dir()]
 
 
 def _single(run: records.Run) -> tuple[str, str, list[parts.Section | None]]:

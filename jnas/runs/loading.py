@@ -120,6 +120,11 @@ def derived(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       "retrain.relaxed: expected the network of a genotype; a relaxed one is "
       "trained on the command line, and its report has what there is of it"
     )
+  if config.retrain.seeds > 1:
+    raise ValueError(
+      "retrain.seeds: expected 1; from Python train once for each seed, or "
+      "load the folder of one, such as seed0"
+    )
   return config
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
+import statistics
 from typing import Any
 
 import jax
@@ -42,6 +43,8 @@ def run(
     ValueError: as for a search, or the genotype is not valid.
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
+  if config.retrain.seeds > 1:
+    return _several(config, workdir)
   found = image_cell(genotype_lib.load(config.retrain.genotype))
   # What the directory holds is the genotype, not where it came from, so that
   # a resumed run cannot change its network under way.
@@ -87,6 +90,51 @@ def run(
     f"parameters: {result['params']:,} (auxiliary head left out)\n"
     f"test {headline.of(result).line(result, 'test')}\n"
     f"report: {workdir / 'report.html'}"
+  )
+  return result
+
+
+def _several(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Trains with one seed after the other, each in a folder of its own.
+
+  Returns what result.json holds: that of the first, with the mean over seeds
+  in place of what was measured, and deviations beside it.
+  """
+  found = image_cell(genotype_lib.load(config.retrain.genotype))
+  config = config.copy_and_resolve_references()
+  relaxed = config.retrain.relaxed  # then the folder says more than its cell
+  if not relaxed:
+    config.retrain.genotype = genotype_lib.format_text(found)
+  seeds = range(config.seed, config.seed + config.retrain.seeds)
+  with workdir_lib.claimed(config, workdir):
+    results = []
+    for seed in seeds:
+      own = config.copy_and_resolve_references()
+      folder = workdir / f"seed{seed}"
+      own.seed, own.retrain.seeds = seed, 1
+      workdir_lib.check(own, folder)
+      ended = workdir_lib.read(folder / "result.json")
+      if not (folder / "report.html").exists() or jax.process_count() > 1:
+        ended = run(own, folder)
+      results.append(ended)
+    measured = [name for name in results[0] if name.startswith("test_")]
+    values = {name: [one[name] for one in results] for name in measured}
+    result = {
+      **results[0],
+      **{name: statistics.fmean(own) for name, own in values.items()},
+      **{f"{name}_sd": statistics.stdev(own) for name, own in values.items()},
+      "seconds": sum(one["seconds"] for one in results),
+      "seeds": list(seeds),
+      "folders": [f"seed{seed}" for seed in seeds],
+    }
+    session.finish(workdir, result)
+  goal = headline.of(result)
+  deviation = goal.form().format(result[f"test_{goal.name}_sd"])
+  print(
+    f"test {goal.line(result, 'test')} +- {deviation}, seeds {seeds[0]} to "
+    f"{seeds[-1]}\nreport: {workdir / 'report.html'}"
   )
   return result
 
