@@ -175,7 +175,7 @@ def compiled(variant: Variant, batch: int) -> tuple[Any, tuple[Any, ...]]:
     return jax.grad(loss, (0, 1))(params, learnt)
 
   given = variables["params"], learnt, variables["batch_stats"], fixed
-  options = parallel.compiler_options(platform)
+  options = parallel.compiler_options(parallel.mesh(jax.devices()[:1]))
   program = jax.jit(gradient, compiler_options=options)
   return program.lower(*given).compile(), given
 

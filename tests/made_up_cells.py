@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.genotype import Genotype
+from jnas.ops import backend as backend_lib
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.discrete import derived
@@ -65,6 +66,7 @@ def build(
   remat=False,
   loop=False,
   train=True,
+  backend=backend_lib.CPU,
 ):
   kind = nn.remat(SearchCell) if remat else SearchCell
   return kind(
@@ -77,6 +79,7 @@ def build(
     pool_norm=not affine,
     axis=None,
     loop=loop,
+    backend=backend,
   )
 
 

@@ -18,6 +18,7 @@ from made_up_cells import (
 import numpy as np
 import pytest
 
+from jnas.ops.backend import ACCELERATOR, PLAIN
 from jnas.spaces.cells import Segment, segments
 from jnas.spaces.spec import S1, S3, Cell
 
@@ -113,6 +114,31 @@ def test_a_loop_changes_nothing_but_the_order_of_computing(
   assert stats and all(np.isfinite(leaf).all() for leaf in stats)
   assert any(
     abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected["product"])
+  )
+  jax.tree_util.tree_map_with_path(near, got, expected)
+
+
+def test_the_loop_of_accelerators_is_the_plain_definition(x64):
+  cell = full(("max_pool_3x3", SEP), 1)
+  s0, s1 = states(False)
+  weights = normal(*cell.shape, seed=2)
+  options = dict(reduction=True, halve_first=False)
+  params = drawn(build(cell, **options), s0, s1, None, None)
+
+  @jax.jit
+  def both(params, weights):
+    return [
+      everything(
+        run(cell, loop, s0, s1, weights, None, **options, backend=backend),
+        params,
+        weights,
+      )
+      for loop, backend in ((True, ACCELERATOR), (False, PLAIN))
+    ]
+
+  got, expected = both(params, weights)
+  assert all(
+    abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected["gradients"])
   )
   jax.tree_util.tree_map_with_path(near, got, expected)
 

@@ -130,19 +130,23 @@ def asked(monkeypatch):
   parallel.compiler_options.cache_clear()
 
 
-def test_the_compiler_is_asked_for_wide_vectors_on_cpu_alone(asked):
-  known = parallel.compiler_options("cpu")
+def cpu():
+  return parallel.mesh(jax.devices("cpu")[:1])
+
+
+def test_the_compiler_is_asked_for_wide_vectors_on_cpu(asked):
+  known = parallel.compiler_options(cpu())
   assert known == {"xla_cpu_prefer_vector_width": 512}
-  assert not parallel.compiler_options("gpu")
 
 
 def test_unknown_compiler_options_are_left_out(asked):
   wanted = {"cpu": {"xla_no_such_option": 1, "xla_cpu_enable_fast_math": False}}
   asked.setattr(parallel, "_OPTIONS", wanted)
-  known = parallel.compiler_options("cpu")
+  known = parallel.compiler_options(cpu())
   assert known == {"xla_cpu_enable_fast_math": False}
 
 
-def test_compiler_options_leave_the_users_flags_alone(asked):
-  asked.setenv("XLA_FLAGS", "--xla_cpu_prefer_vector_width=128")
-  assert not parallel.compiler_options("cpu")
+@pytest.mark.parametrize("name", ["XLA_FLAGS", "LIBTPU_INIT_ARGS"])
+def test_compiler_options_leave_the_users_flags_alone(asked, name):
+  asked.setenv(name, "--xla_cpu_prefer_vector_width=128")
+  assert not parallel.compiler_options(cpu())

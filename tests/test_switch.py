@@ -12,7 +12,7 @@ import plain_cells
 import pytest
 
 from jnas import relax
-from jnas.ops import plain
+from jnas.ops import backend, plain
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.cells import SearchCell
@@ -265,12 +265,13 @@ def test_a_drawn_operator_alone_is_the_dense_sum_of_the_same_weights(
   assert (moved > 0) == (draw != "nothing" or reduction)
 
 
-def test_an_operator_that_is_not_drawn_is_not_computed():
+@pytest.mark.parametrize("form", [backend.CPU, backend.ACCELERATOR])
+def test_an_operator_that_is_not_drawn_is_not_computed(form):
   params, stats = jax.tree.map(
     lambda leaf: leaf.astype(jnp.float32), variables_of(EVEN, False)
   )
   weights = jnp.asarray(np.eye(4)[[1, 2, 1, 2, 2]], jnp.float32)
-  module = build(EVEN, False, loop=True, skip_zero_ops=True)
+  module = build(EVEN, False, loop=True, skip_zero_ops=True, backend=form)
   outputs = jax.jit(lambda params: run(module, params, stats, weights, None)[0])
   odd = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params[SEP])
   np.testing.assert_array_equal(outputs(params | {SEP: odd}), outputs(params))

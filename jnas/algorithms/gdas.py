@@ -5,10 +5,9 @@ Every step draws one operator on each edge by the Gumbel-max trick (equations 3
 and 5) and differentiates a softmax of temperature tau in its place (equation
 6). Only the drawn operator is computed, forwards and backwards (section 3.2,
 "acceleration"): no other weight gets a gradient from the network, and logits
-learn through the softmax. (On CPU, for now; elsewhere all are computed, and the
-others' gradients are left out.) The authors' code for NAS-Bench-201 differs: it
-adds the weights of all other operators as scalars, whose gradient is then the
-sum of that of the features (`undrawn`).
+learn through the softmax. The authors' code for NAS-Bench-201 differs: it adds
+the weights of all other operators as scalars, whose gradient is then the sum of
+that of the features (`undrawn`).
 
 Where the paper is silent or its code differs: one draw a step is shared by the
 whole batch, by all cells of a kind and by all devices (section 3.2 samples for

@@ -185,7 +185,7 @@ def _dense_separable(
 
 
 ACCELERATOR = dataclasses.replace(
-  PLAIN, name="accelerator", separable=_dense_separable
+  PLAIN, name="accelerator", separable=_dense_separable, loops=True
 )
 
 

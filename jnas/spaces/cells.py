@@ -159,7 +159,7 @@ class SearchCell(nn.Module):
     loop: whether equal edges are computed one after the other by one loop,
       which forgets what it computed and does so again for the gradient. That
       is a small program in little memory, as fast on CPU as all of a source's
-      edges at once.
+      edges at once, and the only one that a TPU's compiler is done with soon.
     partial: K of partial channels.
     skip_zero_ops: whether operators whose weight is zero are not computed,
       where there are loops (GDAS, section 3.2; masked and transit operators).
