@@ -59,7 +59,7 @@ def start(command: list, devices: int) -> subprocess.Popen:
   )
 
 
-def ended(processes: list, timeout: float = 240) -> tuple[list, list[str]]:
+def ended(processes: list, timeout: float = 100) -> tuple[list, list[str]]:
   """Exit statuses and outputs; whatever happens, nobody is left behind."""
   try:
     outputs = [p.communicate(timeout=timeout)[0] for p in processes]
@@ -119,7 +119,22 @@ def test_flags_that_find_nobody_are_one_sentence(flags, problem, capsys):
   assert problem in capsys.readouterr().err
 
 
-def test_flags_that_find_the_others(monkeypatch):
+def test_a_port_that_is_taken_is_one_sentence():
+  with socket.socket() as other:
+    other.bind(("", 0))
+    other.listen()
+    port = other.getsockname()[1]
+    with pytest.raises(OSError, match=f"expected a free port .*, got {port}"):
+      hosts.connect(f"127.0.0.1:{port}", 2, 0)
+
+
+def test_nobody_at_the_address_is_one_sentence(monkeypatch):
+  monkeypatch.setattr(hosts, "WAIT", 0.0)
+  with pytest.raises(ValueError, match="expected process 0 at 127.0.0.1:.* st"):
+    hosts.connect(f"127.0.0.1:{free_port()}", 2, 1)
+
+
+def test_flags_that_find_the_others():
   hosts.check(False, "", None, None)
   hosts.check(True, "", None, None)
   hosts.check(True, "node-1.cluster:9876", 2, 1)

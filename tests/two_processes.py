@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import sys
+import traceback
 
 from jax.sharding import PartitionSpec
 import numpy as np
@@ -66,4 +67,8 @@ def main(port: str, index: int, folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]))
+  try:
+    main(sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]))
+  except Exception:
+    traceback.print_exc()
+    hosts.leave(1)

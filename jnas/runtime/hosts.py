@@ -10,7 +10,9 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,8 @@ import numpy as np
 
 # A process of which nothing is heard for so long is lost, and ends the others.
 HEARTBEAT = 30  # seconds
+# So much later than process 0 others may start, or earlier.
+WAIT = 300.0  # seconds
 
 
 def check(
@@ -71,10 +75,14 @@ def connect(
     coordinator, processes, process_id: as `check` takes them.
 
   Raises:
-    ValueError: there is no cluster that JAX knows, and nothing is given.
+    ValueError: there is no cluster that JAX knows, and nothing is given; or
+      process 0 does not answer.
+    OSError: another program has the port of process 0.
   """
   import jax  # late: flags are checked without it
 
+  if coordinator:
+    _reach(coordinator, process_id == 0)
   try:
     jax.distributed.initialize(
       coordinator or None,
@@ -93,6 +101,39 @@ def connect(
     ) from error
   if jax.process_index():
     sys.stdout = open(os.devnull, "w")
+
+
+def _reach(coordinator: str, listens: bool) -> None:
+  """Returns once the address of process 0 can be used.
+
+  JAX ends the process, without a sentence, where it cannot listen or is not
+  answered, and hears no signal until then.
+  """
+  host, _, port = coordinator.rpartition(":")
+  if listens:
+    with socket.socket() as probe:
+      # As the coordinator does, so that a port just left is no obstacle.
+      probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      try:
+        probe.bind(("", int(port)))
+      except OSError as error:
+        raise OSError(
+          f"--coordinator: expected a free port on this machine, got {port}: "
+          f"{error.strerror}; choose another one for all processes"
+        ) from error
+    return
+  end = time.monotonic() + WAIT
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), 5).close()
+      return
+    except OSError as error:
+      if time.monotonic() > end:
+        raise ValueError(
+          f"--coordinator: expected process 0 at {coordinator} within "
+          f"{WAIT:g} s, got {error}; start it there, or correct the address"
+        ) from error
+    time.sleep(0.2)
 
 
 def several() -> bool:
