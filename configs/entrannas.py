@@ -7,9 +7,9 @@
 the topology by sparsification. Expected after retraining: 2.53 +- 0.06 %,
 2.22 +- 0.05 % and 2.48 +- 0.08 % test error. :engines=all, half, last or first
 are :7ops and the rows of the paper's table 1; :dst=0.2, 0.1 or 0.05 takes the
-lambdas of its table 4, but not its setting: that is ImageNet, tau from 1 by 0.9
-an epoch, arch.lr 6e-3. tau always ends at the paper's 0.099. :quick, :quick_dst
-and others search digits.
+lambdas of its table 4, but not its setting: configs/imagenet_search.py:dst has
+that. tau always ends at the paper's 0.099. :quick, :quick_dst and others search
+digits.
 """
 
 from jnas import config as config_lib

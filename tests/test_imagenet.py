@@ -64,6 +64,26 @@ def test_papers_have_their_own_recipes(argument, expected):
   assert config.data.crop_area == 0.08 and config.train.drop_path == 0
 
 
+@pytest.mark.parametrize(
+  "argument,expected",
+  [
+    # 10 % of each class for the weights, 2.5 % for alpha.
+    ("pcdarts", ("pcdarts", 0, 0.125, 0.8, 1024, 0.5, 6e-3, 2)),
+    ("entrannas", ("entrannas", 100, 1.0, 0.5, 1024, 0.5, 6e-3, 1)),
+    ("dst", ("dst", 100, 1.0, 0.5, 1024, 0.5, 6e-3, 1)),
+    ("gold_nas", ("goldnas", 100, 1.0, 1.0, 96, 0.01, 1.0, 1)),
+  ],
+)
+def test_papers_search_on_their_own_subsets(argument, expected):
+  config = load(f"imagenet_search.py:{argument}")
+  data, space = config.data, config.space
+  assert expected == (
+    config.algo.name, data.classes, data.portion, data.share,
+    config.train.batch, config.weights.lr, config.arch.lr, space.partial,
+  )
+  assert (space.stem, data.crop_area) == ("imagenet", 0.08)
+
+
 def test_a_network_is_trained_and_tested_and_says_what_it_could_not_read(
   tmp_path,
 ):
