@@ -105,16 +105,12 @@ def _main(argv: Sequence[str], tasks: Sequence[str]) -> int:
 
 def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   # Imported late: a mistake in the command is told without loading Flax.
-  if config.space.name == "rnn":
-    from jnas.runs import language as program
-  elif config.task == "search":
-    from jnas.runs import search as program
-  elif config.task == "compare":
+  if config.task == "compare":
     from jnas.runs import compare as program
   elif config.task == "random_pruning":
     from jnas.runs import random_pruning as program
   else:
-    from jnas.runs import retrain as program
+    from jnas.runs import dispatch as program
   program.run(config, workdir)
 
 

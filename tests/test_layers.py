@@ -6,6 +6,10 @@ import pathlib
 
 import pytest
 
+from jnas.algorithms import registry
+from jnas.config import schema
+from jnas.spaces import registry as spaces
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "jnas"
 SOURCES = sorted(
@@ -245,3 +249,32 @@ def test_only_main_touches_flags_and_the_configuration_of_jax():
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
       if isinstance(node, ast.Attribute):
         assert ast.unparse(node) != "jax.config", f"{path}:{node.lineno}"
+
+
+def names_compared(source: str, names: set[str]) -> list[int]:
+  """Lines that compare something with one of the names."""
+  found = []
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Compare | ast.MatchValue):
+      texts = {
+        part.value for part in ast.walk(node) if isinstance(part, ast.Constant)
+      }
+      found += [node.lineno] * bool(names & {t for t in texts if t})
+  return found
+
+
+def test_no_machinery_compares_the_name_of_a_space_or_of_an_algorithm():
+  """What either is, it says itself; so each is added in one file."""
+  estimates = set(schema.CHOICES["algo.hypergrad"])  # one is called alike
+  names = {
+    "spaces": set(spaces.SPACES),
+    "algorithms": set(registry.METHODS) - estimates,
+  }
+  for path in PACKAGE.rglob("*.py"):
+    for room, own in names.items():
+      if not path.is_relative_to(PACKAGE / room):
+        lines = names_compared(path.read_text(encoding="utf-8"), own)
+        assert not lines, f"{path}:{lines}"
+  wrong = 'if flat["space.name"] in ("rnn", "s1"):\n  pass'
+  assert names_compared(wrong, {"rnn"}) == [1]
+  assert not names_compared("a = {'rnn': 1}['rnn']", {"rnn"})

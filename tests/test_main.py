@@ -22,17 +22,14 @@ def runs(monkeypatch):
   """Stands for jnas.runs: records its calls, raises `error` if there is one."""
   record = types.SimpleNamespace(calls=[], error=None)
 
-  def program(name):
-    def run(config, workdir):
-      record.calls.append((name, config, workdir))
-      if record.error is not None:
-        raise record.error
-
-    return types.SimpleNamespace(run=run)
+  def run(config, workdir):
+    record.calls.append((config.task, config, workdir))
+    if record.error is not None:
+      raise record.error
 
   package = types.ModuleType("jnas.runs")
-  for name in ("search", "retrain", "compare"):
-    setattr(package, name, program(name))
+  for name in ("dispatch", "compare", "random_pruning"):
+    setattr(package, name, types.SimpleNamespace(run=run))
   monkeypatch.setitem(sys.modules, "jnas.runs", package)
   return record
 

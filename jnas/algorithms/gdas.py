@@ -36,6 +36,7 @@ from jnas.algorithms.method import (
   Setting,
 )
 from jnas.hypergrad import Hypergradient
+from jnas.spaces import registry
 from jnas.spaces.spec import Spec
 
 Array = jax.Array
@@ -117,12 +118,14 @@ def _build(setting: Setting) -> base.Algorithm:
 
 
 def _problems(flat: Fields) -> list[str]:
-  if flat["algo.undrawn"] and flat["space.name"] != "nas_bench_201":
-    return [
-      "algo.undrawn: goes with cells of one input, so with space.name "
-      f"nas_bench_201, not with {flat['space.name']}"
-    ]
-  return []
+  space = registry.find(flat["space.name"], flat["space.operators"])
+  if not flat["algo.undrawn"] or space.single_input:
+    return []
+  able = [name for name, own in registry.SPACES.items() if own.single_input]
+  return [
+    "algo.undrawn: goes with cells of one input, so with space.name "
+    f"{', '.join(able)}, not with {space.name}"
+  ]
 
 
 METHOD = Method(

@@ -180,9 +180,9 @@ def _cross_problems(
       "algo.form: finite_difference exists for algo.hypergrad unrolled and "
       f"amended, not for {hypergrad}; use exact"
     )
-  text = flat["space.name"] == "rnn" or flat["data.name"] == "text"
+  text = "text" in (space.data, flat["data.name"])
   if text:
-    problems += language_problems(flat, method)
+    problems += language_problems(flat, method, space)
   elif flat["task"] in ("search", "retrain"):
     problems += _ignored_problems(flat, space)
   if flat["task"] == "search" and not text:
@@ -320,12 +320,14 @@ _LANGUAGE = (
 )
 
 
-def language_problems(flat: Fields, method: Any) -> list[str]:
+def language_problems(flat: Fields, method: Any, space: Any) -> list[str]:
   """All conflicts of a configuration of text, or of recurrent cells."""
-  if (flat["space.name"], flat["data.name"]) != ("rnn", "text"):
+  if not space.data == flat["data.name"] == "text":
+    known = schema.names("space.name")
+    able = [name for name in known if schema.space(name).data == "text"]
     return [
-      "space.name: rnn goes with data.name text, and neither with anything "
-      f"else; got {flat['space.name']} and {flat['data.name']}"
+      f"space.name: {', '.join(able)} goes with data.name text, and neither "
+      f"with anything else; got {flat['space.name']} and {flat['data.name']}"
     ]
   default = schema.flatten(schema.base())
   found = [

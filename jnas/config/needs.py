@@ -27,7 +27,7 @@ def problems(flat: Fields, method: Any, space: Any) -> list[str]:
     method: of its algorithm.
     space: that it names.
   """
-  if flat["space.name"] == "rnn":
+  if space.data == "text":
     return _recurrent_problems(flat)
   count, layout = operators(flat, method, space), _layout(flat, method, space)
   if count > MOST_OPERATORS:

@@ -1,6 +1,7 @@
 """Pictures and pages, from the files that runs leave in a folder.
 
   records     reads the folder of a run, whatever state it is in
+  headline    the number by which a run is told, and how it is written
   parts       what a page is made of: tables, figures, text
   page        parts to HTML, through the files in `templates/`
   chart       curves, bars and points as SVG

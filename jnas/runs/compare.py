@@ -29,7 +29,7 @@ import jax
 import ml_collections
 
 from jnas.report import groups, headline, records
-from jnas.runs import build, derived, language, report, search
+from jnas.runs import derived, dispatch, report
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.entries import Entry, entries, imposed
 from jnas.runtime.writer import Writer
@@ -99,9 +99,7 @@ def run(
       name, folder = entry.folder, workdir / entry.folder
       try:
         if name not in ended:
-          recurrent = entry.config.space.name == "rnn"
-          program = language if recurrent else search
-          ended[name] = program.run(entry.config, folder)
+          ended[name] = dispatch.run(entry.config, folder)
           results[name] = _whole(entry, workdir, ended, trained)
       except ValueError as error:
         failed[name] = str(error)
@@ -322,7 +320,7 @@ def _check_data(pending: Sequence[Entry]) -> None:
   problems = []
   for config in seen.values():
     try:
-      (language if config.space.name == "rnn" else build).load(config)
+      dispatch.load(config)
     except (ValueError, FileNotFoundError) as error:
       problems.append(str(error))
   if problems:

@@ -16,7 +16,7 @@ import ml_collections
 
 from jnas import genotype as genotype_lib
 from jnas.report import headline, records
-from jnas.runs import build, pareto, recipe, retrain
+from jnas.runs import dispatch, recipe
 from jnas.runs.entries import Entry
 from jnas.runtime.writer import Writer
 
@@ -45,9 +45,9 @@ def train(
     result: what it found.
 
   Raises:
-    ValueError, SystemExit: as `retrain.run`.
+    ValueError, SystemExit: as `dispatch.run`.
   """
-  return retrain.run(retraining(entry, result), folder / FOLDER)
+  return dispatch.run(retraining(entry, result), folder / FOLDER)
 
 
 def numbers(
@@ -89,7 +89,7 @@ def numbers(
 
 
 def _size(entry: Entry, folder: pathlib.Path, text: str) -> dict[str, float]:
-  """Returns millions of parameters and multiply-adds, measured once."""
+  """Returns what `dispatch.size` does, measured once."""
   space = entry.network.space
   about = {"genotype": text, "cells": space.cells, "width": space.width}
   try:
@@ -100,10 +100,7 @@ def _size(entry: Entry, folder: pathlib.Path, text: str) -> dict[str, float]:
       }
   except (OSError, ValueError, KeyError, TypeError):
     pass  # not measured yet, or of another network
-  data = build.load(entry.config)
-  genotype = genotype_lib.load(text)
-  spec = recipe.derived(entry.network, genotype, len(data.classes))
-  found = pareto.measure(spec, data.train_x.shape[1:])
+  found = dispatch.size(entry.network, genotype_lib.parse(text))
   if jax.process_index() == 0:
     with Writer(folder) as writer:
       writer.put(_SIZE, about | found)

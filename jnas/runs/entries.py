@@ -11,6 +11,7 @@ import ml_collections
 
 from jnas import config as config_lib
 from jnas.algorithms import registry
+from jnas.spaces import registry as spaces
 
 # Fields of the comparison that replace those of its config files: whole groups
 # where the name ends in a dot. They are what makes runs comparable, or cheap.
@@ -211,17 +212,11 @@ def _network(
   """
   if search.task != "search" or (recipe is None and not _retrains(config)):
     return None
-  if search.space.name == "rnn":
+  name = search.space.name
+  if spaces.find(name, search.space.operators).tabular:
     problems.append(
-      f"{spec}: compare.retrain and compare.recipe are for images; train "
-      "recurrent cells by configs/rnn/retrain.py, one seed a run, and compare "
-      "these by jnas report"
-    )
-    return None
-  if search.space.name == "nas_bench_201":
-    problems.append(
-      f"{spec}: compare.retrain and compare.recipe are not for nas_bench_201, "
-      "whose networks have been trained: see space.table"
+      f"{spec}: compare.retrain and compare.recipe are not for {name}, whose "
+      "networks have been trained: see space.table"
     )
     return None
   copy = ml_collections.ConfigDict((recipe or search).to_dict())

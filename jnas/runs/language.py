@@ -24,7 +24,7 @@ from jnas.data import text, windows
 from jnas.data.fingerprint import fingerprint
 from jnas.ops import backend as backend_lib
 from jnas.report import headline
-from jnas.runs import build, evaluation, monitor, recipe, session
+from jnas.runs import build, evaluation, monitor, pareto, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import hosts, keys, parallel
 from jnas.spaces import cnn, rnn
@@ -308,11 +308,21 @@ def derived(
   config: ml_collections.ConfigDict, problem: Problem
 ) -> rnn.RecurrentSpec:
   """The network of a config's genotype."""
-  return rnn.derived(
-    genotype_lib.load(config.retrain.genotype, recurrent=True),
-    width=config.space.width,
-    vocabulary=len(problem.data.vocabulary),
+  genotype = genotype_lib.load(config.retrain.genotype, recurrent=True)
+  return recipe.derived(config, genotype, len(problem.data.vocabulary))
+
+
+def size(
+  config: ml_collections.ConfigDict, genotype: genotype_lib.AnyGenotype
+) -> dict[str, float]:
+  """Millions of parameters of a genotype's network."""
+  spec = recipe.derived(config, genotype, len(load(config).vocabulary))
+  model = rnn.LanguageModel(spec)
+  variables = jax.eval_shape(
+    functools.partial(model.init, train=False),
+    *(jax.random.key(0), jnp.zeros((1, 1), int), language.initial(spec, 1)),
   )
+  return {"params": cnn.count(variables["params"]) / pareto.MEGA}
 
 
 def build_training(

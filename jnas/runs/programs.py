@@ -74,7 +74,7 @@ def of(
   Raises:
     ValueError: they can't be told for this config.
   """
-  text = config.space.name == "rnn"
+  text = recipe.space(config).data == "text"
   if config.task not in ("search", "retrain"):
     raise ValueError(
       f"expected a config of task search or retrain, got {config.task}"

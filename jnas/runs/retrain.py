@@ -19,7 +19,7 @@ from jnas.data import sources
 from jnas.data.files import Files
 from jnas.data.fingerprint import fingerprint
 from jnas.report import headline
-from jnas.runs import build, feeds, mistakes, recipe, session
+from jnas.runs import build, feeds, mistakes, pareto, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.runtime.writer import Writer
@@ -137,6 +137,15 @@ def _several(
     f"{seeds[-1]}\nreport: {workdir / 'report.html'}"
   )
   return result
+
+
+def size(
+  config: ml_collections.ConfigDict, genotype: genotype_lib.AnyGenotype
+) -> dict[str, float]:
+  """Millions of parameters and multiply-adds of a genotype's network."""
+  data = build.load(config)
+  spec = recipe.derived(config, genotype, len(data.classes))
+  return pareto.measure(spec, data.train_x.shape[1:])
 
 
 def image_cell(found: genotype_lib.AnyGenotype) -> genotype_lib.AnyGenotype:

@@ -189,6 +189,8 @@ NAS_BENCH_201 = Space(
   * (flat["train.auxiliary"] > 0),
   # Three stages of so many cells; a node without a convolution in front.
   layout=lambda flat, cells: Layout(3 * cells, edges=6, nodes=1),
+  single_input=True,
+  tabular=True,
   slow_in_loops=cnn.has_blocks,
   name="nas_bench_201",
 )
@@ -211,6 +213,7 @@ RECURRENT = Space(
     genotype, width=size.width, vocabulary=size.classes
   ),
   fields=frozenset({"space.nodes"}),
+  data="text",
   slow_in_loops=lambda spec: False,
   name="rnn",
 )

@@ -139,6 +139,10 @@ class Space(NamedTuple):
     layout: (configuration, cells) -> its size in closed form.
     stack: whether it is a stack of DARTS's cells, which algorithms may prune,
       deepen or let transit.
+    data: what its networks are trained on, images or text; `jnas.runs.dispatch`
+      has the programs of each.
+    single_input: whether its cells read one input, not two.
+    tabular: whether a benchmark (`space.table`) has trained all its networks.
     slow_in_loops: whether XLA on CPU computes a network slowly in a loop.
     name: by which it is known; whoever finds it fills it in.
   """
@@ -154,6 +158,9 @@ class Space(NamedTuple):
   problems: Callable[[Fields], list[str]] = lambda flat: []
   layout: Callable[[Fields, int], Layout] = lambda flat, cells: Layout(cells)
   stack: bool = False
+  data: str = "images"
+  single_input: bool = False
+  tabular: bool = False
   slow_in_loops: Callable[[Spec], bool] = lambda spec: True
   name: str = ""
 
