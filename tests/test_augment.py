@@ -50,6 +50,22 @@ def test_against_plain_numpy(pad, flip, cutout):
   np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_crops_of_accelerators_are_those_of_cpu(kind):
+  pad, x = 2, batch(25)[1].astype(kind)
+  if kind == np.float32:
+    x = x / np.float32(255)
+  dy, dx = np.divmod(np.arange(25), 5)
+  expected = np.stack([
+      np.pad(image, ((pad, pad), (pad, pad), (0, 0)))[i:i + 7, j:j + 5]
+      for image, i, j in zip(x, dy, dx, strict=True)])
+  for found in (
+      jax.jit(augment.crop, static_argnames="pad")(x, dy, dx, pad=pad),
+      jax.jit(augment._selected)(x, dy - pad, dx - pad)):
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_choices_are_uniform():
   keys = jax.random.split(jax.random.key(0), 20_000)
   # With even sizes two choices from one word would go together.

@@ -65,15 +65,45 @@ def crop(x: Array, dy: Array, dx: Array, pad: int) -> Array:
 
   Window n has the size of the image and its corner at (dy[n], dx[n]).
   """
+  return jax.lax.platform_dependent(
+      x, dy - pad, dx - pad, cpu=functools.partial(_gathered, pad=pad),
+      default=_selected)
+
+
+def _gathered(x: Array, dy: Array, dx: Array, *, pad: int) -> Array:
+  """`crop` by one gather, from corners in the image before it is padded.
+
+  On CPU it is a quarter faster than a vmapped dynamic_slice and ninety times
+  faster than selecting among shifted views.
+  """
   n, height, width, _ = x.shape
   padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  rows = dy[:, None] + jnp.arange(height)[None]
-  columns = dx[:, None] + jnp.arange(width)[None]
-  # One gather. On CPU it is a quarter faster than a vmapped dynamic_slice and
-  # ninety times faster than selecting among shifted views.
+  rows = pad + dy[:, None] + jnp.arange(height)[None]
+  columns = pad + dx[:, None] + jnp.arange(width)[None]
   return padded.at[
       jnp.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :],
   ].get(mode="promise_in_bounds")
+
+
+def _selected(x: Array, dy: Array, dx: Array) -> Array:
+  """`_gathered` by products with ones and zeros, exactly.
+
+  On accelerators products are cheap, and a gather takes pixel by pixel. Rows
+  and columns out of the image select nothing: so there is nothing to pad.
+  """
+  exact = jnp.bfloat16 if x.dtype == jnp.uint8 else x.dtype
+
+  def select(corner: Array, size: int) -> Array:
+    place = jnp.arange(size)
+    wanted = corner[:, None] + place[None]
+    return (wanted[:, :, None] == place[None, None]).astype(exact)
+
+  product = functools.partial(
+      jnp.einsum, precision=jax.lax.Precision.HIGHEST,
+      preferred_element_type=exact)
+  rows = product("nhi,niwc->nhwc", select(dy, x.shape[1]), x.astype(exact))
+  cropped = product("nwj,nhjc->nhwc", select(dx, x.shape[2]), rows)
+  return cropped.astype(x.dtype)
 
 
 def draw_windows(
