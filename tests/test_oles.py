@@ -243,6 +243,11 @@ def test_a_network_goes_on_without_what_stopped():
     assert same == ("sep_conv_3x3" in name), name
 
 
+def test_a_space_without_weights_is_told():
+  with pytest.raises(ValueError, match="operators that have weights"):
+    oles(law_rows.SPEC).stopping.begin({"cell0": {"skip_connect": {}}})
+
+
 @pytest.mark.parametrize("field, value, told", [
   ("algo.hypergrad", "amended", "oles needs 'first_order', got 'amended'"),
   ("algo.one_level", True, "oles compares gradients of both levels"),

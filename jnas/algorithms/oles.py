@@ -78,6 +78,13 @@ def oles(
     return {module: own for module, own in found.items() if own}
 
   def begin(weights: Any) -> Matching:
+    if not operators(weights):
+      raise ValueError(
+        "expected a space with operators that have weights, beside skip "
+        "connections, for oles to stop; got one without. Give space.operators "
+        "a convolution, or take another algo.name"
+      )
+
     def rows(dtype: Any) -> Rows:
       return {
         module: {
