@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it, from the top of the repository: makes the
 # virtual environment .venv once, installs jnas into it when pyproject.toml has
 # changed, and puts it first on PATH.

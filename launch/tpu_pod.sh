@@ -7,7 +7,8 @@
 #   TPU=my-slice ZONE=us-central2-b bash launch/tpu_pod.sh \
 #     --config=configs/amended_darts.py --workdir=/mnt/bucket/amended_darts
 #
-# Written after the documentation of JAX and of gcloud; not run on a slice yet.
+# Run with a stand-in for gcloud that starts local processes on CPU; not on a
+# slice yet.
 set -euo pipefail
 : "${TPU:?name of the TPU slice}" "${ZONE:?its zone}"
 flags=$(printf ' %q' "$@")

@@ -182,7 +182,7 @@ def test_a_search_of_two_processes_goes_on_as_if_nothing_had_been(
   first, second = processes = together(workdir, devices)
   wait_for_step(workdir, 8, processes)
   second.kill()
-  statuses, outputs = ended(processes, 60)
+  statuses, outputs = ended(processes, 100)
   # One error reaches Python, the other only JAX's own watch.
   assert statuses[0] in (1, -signal.SIGABRT), outputs
   assert re.search("another (one has ended|task died)", outputs[0])
@@ -190,11 +190,11 @@ def test_a_search_of_two_processes_goes_on_as_if_nothing_had_been(
   first, second = processes = together(workdir, devices)
   wait_for_step(workdir, 20, processes)
   second.send_signal(signal.SIGTERM)
-  statuses, outputs = ended(processes)
+  statuses, outputs = ended(processes, 600)
   assert statuses == [143, 143], outputs
   assert "stopped by SIGTERM after step" in outputs[0]
 
-  statuses, outputs = ended([*together(workdir, devices), whole])
+  statuses, outputs = ended([*together(workdir, devices), whole], 600)
   assert statuses == [0, 0, 0], outputs
   assert "genotype: Genotype(" in outputs[0]
   assert "genotype" not in outputs[1]  # process 0 speaks
