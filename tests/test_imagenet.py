@@ -10,6 +10,7 @@ import time
 from made_up_images import folder
 import numpy as np
 import pytest
+import test_hosts
 
 import jnas
 from jnas import config as config_lib
@@ -123,6 +124,35 @@ def test_a_search_takes_both_streams_from_files(images, tmp_path):
   result = search.run(config, tmp_path / "search")
   assert np.isfinite(result["valid_loss"])
   assert result["genotype"].startswith("Genotype(")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_on_two_devices(images, tmp_path):
+  port = test_hosts.free_port()
+  fields = (f"data.path={images}", *TRAINED, "train.sync_batch_norm=true")
+
+  def command(name, *more):
+    words = [sys.executable, "-m", "jnas.main", f"--workdir={tmp_path / name}"]
+    words.append(f"--config={ROOT}/configs/imagenet.py:quick")
+    return words + [f"--config.{field}" for field in fields] + list(more)
+
+  alone = [test_hosts.start(command("one"), 2)]
+  assert test_hosts.ended(alone, 400)[0] == [0]
+  both = ["--distributed", f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+  statuses, outputs = test_hosts.ended(
+    [
+      test_hosts.start(command("two", *both, f"--process_id={i}"), 1)
+      for i in (0, 1)
+    ],
+    400,
+  )
+  assert statuses == [0, 0], outputs
+  one, two = (
+    json.loads((tmp_path / name / "result.json").read_text())
+    for name in ("one", "two")
+  )
+  assert two["test_loss"] == pytest.approx(one["test_loss"], rel=1e-4)
+  assert two["test_accuracy"] == one["test_accuracy"]
 
 
 @pytest.mark.slow

@@ -69,7 +69,6 @@ def streamed(
   """
   split = PartitionSpec(None, parallel.AXIS)
   sharding = NamedSharding(mesh, split)
-  whole = NamedSharding(mesh, PartitionSpec())
 
   def fetch(step: int, count: int) -> tuple[Fetched, ...]:
     found = []
@@ -79,7 +78,7 @@ def streamed(
         jax.make_array_from_process_local_data(sharding, np.stack(arrays))
         for arrays in zip(*parts, strict=True)
       )
-      found.append(Fetched(x, y, jax.device_put(np.int32(step), whole)))
+      found.append(Fetched(x, y, parallel.replicate(np.int32(step), mesh)))
     return tuple(found)
 
   specs = Fetched(split, split, PartitionSpec())
