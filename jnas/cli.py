@@ -26,7 +26,7 @@ from jnas.config import CONFIGS
 # The tasks that a config may have for a command.
 _TASKS = {
   "search": ("search", "random_pruning"),
-  "retrain": ("retrain",),
+  "retrain": ("retrain", "pareto"),
   "compare": ("compare",),
 }
 

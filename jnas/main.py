@@ -109,6 +109,8 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     from jnas.runs import compare as program
   elif config.task == "random_pruning":
     from jnas.runs import random_pruning as program
+  elif config.task == "pareto":
+    from jnas.runs import front as program
   else:
     from jnas.runs import dispatch as program
   program.run(config, workdir)

@@ -480,6 +480,7 @@ METHOD = Method(
   _problems,
   _stages,
   one_level=True,
+  pareto=True,
   weights="sigmoid",
   sections=(_PRUNING,),
 )

@@ -74,6 +74,7 @@ class Setting(NamedTuple):
     per_epoch: steps of an epoch.
     warmup: steps of the stage in which alpha rests.
     size: (H, W) of the images.
+    seed: of the run.
   """
 
   spec: Spec
@@ -84,6 +85,7 @@ class Setting(NamedTuple):
   per_epoch: int = 1
   warmup: int = 0
   size: tuple[int, int] = (32, 32)
+  seed: int = 0
 
   @property
   def clock(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ class Method(NamedTuple):
       (`space.edges`).
     recurrent: whether it searches recurrent cells, too.
     any_topology: whether it is free in how many connections it derives.
+    pareto: whether it records networks on its way, a Pareto set.
     weights: what the report calls its architecture weights, if not softmax.
     sections: of the report on its metrics; `jnas.report.records` has the form.
     published: what NAS-Bench-201's authors report of it on CIFAR-10, each as
@@ -149,6 +152,7 @@ class Method(NamedTuple):
   searches_edges: bool = False
   recurrent: bool = False
   any_topology: bool = False
+  pareto: bool = False
   weights: str = ""
   sections: tuple[Mapping[str, Any], ...] = ()
   published: tuple[tuple[str, float, Fields], ...] = ()

@@ -212,6 +212,9 @@ def stages(setting: Setting) -> stages_lib.Stages:
   def choose(stage, arch, mixture):
     del arch
     following = stage.index + 1
+    if setting.options.get("random_drop"):
+      rng = np.random.default_rng((setting.seed, following))
+      mixture = {name: rng.random(w.shape) for name, w in mixture.items()}
     return next_stage(
       stage.spec,
       mixture,
@@ -309,6 +312,9 @@ METHOD = Method(
     ),
     "pdarts.skip_rates": Option(
       (0.0, 0.4, 0.7), "of dropout after skips, at first"
+    ),
+    "pdarts.random_drop": Option(
+      False, "operators are dropped at random, not by weight (section 4.4.2)"
     ),
     "pdarts.skips": Option(
       2, "M: skip connections that the normal cell may keep", (at_most(1024),)

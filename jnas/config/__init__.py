@@ -8,6 +8,7 @@ from jnas.config.checks import problems, validate
 from jnas.config.durations import duration
 from jnas.config.files import CONFIGS, adopt, load
 from jnas.config.schema import CHOICES, Kind, base, declare, flatten, names
+from jnas.config.tables import comparison
 
 __all__ = [
   "CHOICES",
@@ -15,6 +16,7 @@ __all__ = [
   "Kind",
   "adopt",
   "base",
+  "comparison",
   "declare",
   "duration",
   "flatten",

@@ -89,7 +89,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
     algorithm: name or import path of one whose fields are needed, too.
   """
   fields = {
-    "task": "search",  # search | retrain | compare | random_pruning
+    "task": "search",  # search | retrain | compare | random_pruning | pareto
     "seed": 0,  # all randomness is a function of (seed, name, step)
     "data": {
       "name": "digits",  # data set; see jnas/data/sources.py
@@ -218,6 +218,13 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "recipe": "",  # config file of task retrain that says how, and how deep
       # and wide derived networks are; empty = as the search
     },
+    "pareto": {
+      "searches": (  # whose Pareto sets are trained: folders of searches by
+        "configs/gold_nas.py:quick",  # goldnas, or config files, run first
+      ),
+      "random": 3,  # networks that are pruned at random, trained beside them
+      "most": 0,  # networks of a search, from the cheapest on; 0 = all
+    },
     "log": {
       "every": "10 steps",  # period of the lines in metrics.jsonl
       "save": "1 epochs",  # period of checkpoints
@@ -247,7 +254,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CHOICES = {
-  "task": ("search", "retrain", "compare", "random_pruning"),
+  "task": ("search", "retrain", "compare", "random_pruning", "pareto"),
   "data.corrupt": ("refuse", "skip"),
   "space.stem": ("cifar", "imagenet"),
   "space.edges": ("all", "fixed", "searched"),
@@ -284,7 +291,8 @@ RANGES = (
     "data.hue_jitter algo.eta algo.solver_damping "
     "train.auxiliary train.steps_per_dispatch weights.lr_end weights.decay "
     "weights.clip arch.decay arch.init language.deviation "
-    "language.activation language.temporal language.sample",
+    "language.activation language.temporal language.sample pareto.random "
+    "pareto.most",
   ),
   (
     lambda v: 0 <= v < 1,
@@ -306,7 +314,7 @@ RANGES = (
     lambda v: v <= 1024,
     "at most 1,024",
     "data.crop_pad data.cutout data.size data.workers space.partial "
-    "space.bottleneck compare.seeds retrain.seeds "
+    "space.bottleneck compare.seeds retrain.seeds pareto.random "
     "algo.solver_steps",
   ),
   (

@@ -8,6 +8,7 @@ import secrets
 from jnas.report import (
   comparison,
   findings,
+  front,
   page,
   parts,
   records,
@@ -74,6 +75,8 @@ def write(
     title, under, body = comparison.document_of(runs, home)
   elif runs[0].task == "compare":
     title, under, body = comparison.document(runs[0].path, home)
+  elif runs[0].task == "pareto":
+    title, under, body = front.document(runs[0].path, home)
   else:
     title, under, body = _single(runs[0])
     links = _links(runs[0], home)

@@ -279,7 +279,7 @@ def comparison_of(run: Run) -> pathlib.Path | None:
       data = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
       continue
-    if isinstance(data, dict) and data.get("task") == "compare":
+    if isinstance(data, dict) and data.get("task") in ("compare", "pareto"):
       return path
   return None
 

@@ -58,9 +58,12 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def front(
-  found: Sequence[Mapping[str, Any]], goal: Headline = _ACCURACY, key: str = ""
+  found: Sequence[Mapping[str, Any]],
+  goal: Headline = _ACCURACY,
+  key: str = "",
+  cost: str = "flops",
 ) -> list[Mapping[str, Any]]:
-  """Returns the networks that no other one dominates, by FLOPs.
+  """Returns the networks that no other one dominates, by what they cost.
 
   A network is dominated by one that costs no more and is no worse, and is
   better in one of the two. Of equal ones the first stays.
@@ -69,11 +72,12 @@ def front(
     found: the networks.
     goal: the headline of their search.
     key: what is compared, by default the headline.
+    cost: "flops" or "params".
   """
   key, sign = key or goal.name, 1 if goal.larger_is_better else -1
-  known = [n for n in found if None not in (n["flops"], n[key])]
+  known = [n for n in found if None not in (n[cost], n[key])]
   best: list[Mapping[str, Any]] = []
-  for n in sorted(known, key=lambda n: (n["flops"], -sign * n[key])):
+  for n in sorted(known, key=lambda n: (n[cost], -sign * n[key])):
     if not best or sign * n[key] > sign * best[-1][key]:
       best.append(n)
   return best
@@ -85,6 +89,7 @@ def marks(
   colour: str,
   goal: Headline = _ACCURACY,
   key: str = "",
+  cost: str = "flops",
 ) -> list[chart.Mark]:
   """Returns what was recorded as points, and its front as a line.
 
@@ -94,13 +99,14 @@ def marks(
     colour: of the points.
     goal: the headline of their search.
     key: what is drawn, "retrained" or, by default, the headline.
+    cost: against which, "flops" or "params".
   """
-  best, key = front(found, goal, key), key or goal.name
+  best, key = front(found, goal, key, cost), key or goal.name
   others = [n for n in found if n not in best]
   shown = []
   for kind, some in (("line", best), ("dots", best), ("hollow", others)):
-    some = [n for n in some if None not in (n["flops"], n[key])]
-    points = [(n["flops"], n[key]) for n in some]
+    some = [n for n in some if None not in (n[cost], n[key])]
+    points = [(n[cost], n[key]) for n in some]
     labels = [n["letter"] for n in some] if kind != "line" else ()
     if points:
       shown.append(chart.Mark(name, points, colour, kind, labels))
@@ -108,11 +114,14 @@ def marks(
 
 
 def figure(
-  title: str, marks: Sequence[chart.Mark], goal: Headline = _ACCURACY
+  title: str,
+  marks: Sequence[chart.Mark],
+  goal: Headline = _ACCURACY,
+  x: str = FLOPS,
 ) -> parts.Figure:
-  """Returns headlines against costs."""
+  """Returns headlines against costs, those of the axis x."""
   form = dict(form=goal.form(), x_form="{:,.4g}", last=False)
-  return chart.figure(title, marks, x=FLOPS, y=goal.words, **form)
+  return chart.figure(title, marks, x=x, y=goal.words, **form)
 
 
 def pareto(run: records.Run) -> parts.Section | None:

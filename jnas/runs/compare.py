@@ -4,6 +4,9 @@ Each of `compare.configs` is searched with `compare.seeds` seeds, from `seed`
 on, one after the other, in WORKDIR/<config file>_<argument>/seed<k>. The runs
 are ordinary runs of task search.
 
+A config file may be followed by fields that are set, for that search alone:
+"configs/amended_darts.py:s1 algo.eta=0.01 train.length=200epochs".
+
 Config files name their own data and lengths. What the comparison itself says
 of `data.*`, `log.*`, `train.length`, `train.batch`, `space.cells`,
 `space.width` and `space.table` replaces theirs, field by field, where it is
@@ -63,13 +66,13 @@ def run(
   ended = {
     entry.folder: result
     for entry in todo
-    if (result := _finished(workdir / entry.folder))
+    if (result := finished(workdir / entry.folder))
   }
   trained = {
     entry.folder: result
     for entry in todo
     if entry.trained and entry.folder in ended
-    if (result := _finished(workdir / _retraining(entry), "retrain"))
+    if (result := finished(workdir / _retraining(entry), "retrain"))
   }
   pending = [
     entry
@@ -290,7 +293,7 @@ def _check_workdirs(
   runs = [(entry.config, workdir / entry.folder) for entry in todo]
   for entry in todo:
     # What is to be retrained is known as soon as the search has ended.
-    if entry.trained and (found := _finished(workdir / entry.folder)):
+    if entry.trained and (found := finished(workdir / entry.folder)):
       again = derived.retraining(entry, found)
       runs.append((again, workdir / _retraining(entry)))
   problems: dict[str, list[str]] = {}
@@ -327,7 +330,7 @@ def _check_data(pending: Sequence[Entry]) -> None:
     raise ValueError("\n".join(problems))
 
 
-def _finished(
+def finished(
   folder: pathlib.Path, task: str = "search"
 ) -> dict[str, Any] | None:
   """Returns the result of a run that has ended, None if it must run."""

@@ -20,13 +20,16 @@ IMPOSED = (
   *("space.cells", "space.width", "space.table"),
 )
 _OWN = ("task", "seed", "compare.")
+# A config file, its argument, and fields: darts.py:first algo.eta=0.5
+_SPEC = re.compile(r"(.+?\.py(?::\S*)?)((?:\s+[\w.]+=\S+)*)\s*")
 
 
 class Entry(NamedTuple):
   """One search of a comparison.
 
   Attributes:
-    spec: the config file, with its argument, as the comparison names it.
+    spec: the config file, with its argument and fields that are set, as the
+      comparison names it.
     name: of the algorithm in tables; see `run_name`.
     config: checked and locked, with its seed and what the comparison imposes.
     network: of task "retrain", all but its genotype: how deep and wide the
@@ -51,13 +54,27 @@ def run_name(spec: str) -> str:
 
   >>> run_name("configs/darts.py:quick"), run_name("configs/rnn/darts.py")
   ('darts_quick', 'rnn_darts')
+  >>> run_name("configs/amended_darts.py:s1 algo.eta=0.01")
+  'amended_darts_s1_eta_0.01'
   """
+  spec, fields = split(spec)
   stem, _, argument = spec.partition(".py:")
   *folders, name = pathlib.Path(stem.removesuffix(".py")).parts
   if "configs" in folders:
     name = "_".join([*folders[folders.index("configs") + 1 :], name])
-  argument = re.sub(r"[^\w.-]+", "_", argument)
+  fields = [re.sub(r"^[\w.]+\.", "", field) for field in fields]
+  argument = re.sub(r"[^\w.-]+", "_", "_".join([argument, *fields])).strip("_")
   return f"{name}_{argument}" if argument else name
+
+
+def split(spec: str) -> tuple[str, list[str]]:
+  """Returns the config file with its argument, and the fields that are set.
+
+  >>> split("my configs/darts.py:first algo.eta=0.5 train.length=9epochs")
+  ('my configs/darts.py:first', ['algo.eta=0.5', 'train.length=9epochs'])
+  """
+  found = _SPEC.fullmatch(spec)
+  return (found[1], found[2].split()) if found else (spec, [])
 
 
 def entries(config: ml_collections.ConfigDict) -> tuple[Entry, ...]:
@@ -71,7 +88,7 @@ def entries(config: ml_collections.ConfigDict) -> tuple[Entry, ...]:
   loaded, networks = {}, {}
   for spec in filter(_is_text, config.compare.configs):
     try:
-      loaded[spec] = _load(spec, imposed(config))
+      loaded[spec] = load(spec, imposed(config))
     except (ValueError, FileNotFoundError) as error:
       problems.append(f"{spec}: " + str(error).replace("\n", "\n    "))
   for spec, found in loaded.items():
@@ -182,7 +199,7 @@ def _recipe(
   reaching = ("data.", "log.")  # depth, width and batch are the recipe's own
   changes = imposed(config)
   try:
-    found = _load(
+    found = load(
       spec, {k: v for k, v in changes.items() if k.startswith(reaching)}
     )
   except (ValueError, FileNotFoundError) as error:
@@ -247,8 +264,18 @@ def _is_text(spec: Any) -> bool:
   return isinstance(spec, str)
 
 
-def _load(spec: str, changes: dict[str, Any]) -> ml_collections.ConfigDict:
-  config = config_lib.load(spec)
+def load(spec: str, changes: dict[str, Any]) -> ml_collections.ConfigDict:
+  """Returns the checked config of a file.
+
+  Args:
+    spec: the file with its argument, and fields: "darts.py:first algo.eta=0.5".
+    changes: dotted name -> value, on top of it.
+
+  Raises:
+    ValueError, FileNotFoundError: it does not fit, or is not there.
+  """
+  file, fields = split(spec)
+  config = config_lib.load(file, [f"--config.{field}" for field in fields])
   config.update_from_flattened_dict(changes)
   config_lib.validate(config)
   return config

@@ -56,7 +56,7 @@ def _run(folder: pathlib.Path) -> Network:
       f"expected the folder of a run of task retrain, with its config.json and "
       f"data.json, got {folder} of {task}{hint}"
     )
-  config = derived(_recorded(record))
+  config = derived(recorded(record))
   genotype = genotype_lib.load(config.retrain.genotype)
   with checkpoint.Checkpoints(folder / "checkpoints", read_only=True) as saved:
     latest = saved.latest() if saved.directory.is_dir() else None
@@ -88,7 +88,7 @@ def _weights(
     "retrain.genotype": genotype_lib.format_text(found.genotype),
   }
   try:
-    config = _recorded(record)
+    config = recorded(record)
   except TypeError as error:
     raise ValueError(f"{path}: the metadata do not fit: {error}") from error
   trained = Average(
@@ -98,7 +98,7 @@ def _weights(
   return network(config, found.genotype, trained, about, (), (), None)
 
 
-def _recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
+def recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """The configuration of a run, from its fields."""
   flat = config_lib.flatten(record)
   config = config_lib.base(flat.get("algo.name", ""))

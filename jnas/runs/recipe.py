@@ -192,6 +192,7 @@ def _setting(
     clock.per_epoch,
     clock.steps(config.algo.warmup),
     size,
+    config.seed,
   )
 
 
