@@ -103,3 +103,18 @@ def test_a_full_disk_is_one_sentence_whoever_says_it(tmp_path, fail):
   with pytest.raises(ZeroDivisionError):
     with workdir_lib.claimed(config_of(), tmp_path):
       raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("name", ["mkdir", "open"])
+def test_a_directory_that_is_read_only_is_one_sentence(
+  tmp_path, monkeypatch, number, name
+):
+  def refuse(*args, **kwargs):
+    raise OSError(number, os.strerror(number), "x")
+
+  where = pathlib.Path if name == "mkdir" else workdir_lib
+  monkeypatch.setattr(where, name, refuse, raising=False)
+  with pytest.raises(OSError, match=f"{tmp_path} cannot be written to .*make"):
+    with workdir_lib.claimed(config_of(), tmp_path):
+      pass

@@ -126,7 +126,8 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
 
   Raises:
     ValueError: another process is there.
-    OSError: the disk is full, whoever noticed it inside.
+    OSError: nothing can be written there, or the disk is full, whoever noticed
+      it inside.
   """
   with enough_room(workdir), contextlib.ExitStack() as stack:
     hosts.first(lambda: _lock(workdir, stack))
@@ -134,8 +135,16 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
-  workdir.mkdir(parents=True, exist_ok=True)
-  file = stack.enter_context(open(workdir / ".lock", "a"))
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = stack.enter_context(open(workdir / ".lock", "a"))
+  except OSError as error:
+    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+      raise
+    raise OSError(
+      f"{workdir} cannot be written to ({error.strerror}); choose another "
+      "--workdir, or make it writable"
+    ) from error
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
