@@ -23,11 +23,21 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import registry
 from jnas.data import sources
-from jnas.genotype import AnyGenotype, SpaceGenotype
-from jnas.results import Counts, Drawing, Network, Row, Search, drawing
+from jnas.data import text as text_lib
+from jnas.genotype import AnyGenotype, RecurrentGenotype, SpaceGenotype
+from jnas.results import (
+  Counts,
+  Drawing,
+  LanguageModel,
+  Network,
+  Row,
+  Search,
+  drawing,
+)
 from jnas.runs import (
   build,
   feeds,
+  language,
   loading,
   recipe,
   resume,
@@ -40,16 +50,17 @@ from jnas.runtime import notebook, parallel
 from jnas.spaces import cnn
 from jnas.spaces import registry as spaces
 from jnas.spaces import space as space_lib
+from jnas.training import averaging
 from jnas.training.state import State, evaluated
 from jnas.training.trainer import Hooks, Plan, Trainer
 
 Config = str | ml_collections.ConfigDict
-Data = str | sources.ImageData | Sequence[np.ndarray]
+Data = str | sources.ImageData | Sequence[np.ndarray] | text_lib.TextData
 Path = str | os.PathLike[str]
 
 load = loading.load
 
-_AT_HAND = "arrays"  # data.name of what no file holds
+_AT_HAND = "arrays"  # data.name, or data.path of a text, that no file holds
 _SHARED = ("data", "space", "train", "log")  # groups that all papers have
 
 
@@ -68,7 +79,8 @@ def search(
     config: name of a config that comes with jnas, with its argument, such as
       "darts:quick"; path of a config file; or a configuration.
     data: name of a data set, as data.name; arrays (x, y) or (train_x, train_y,
-      test_x, test_y) with uint8 images [N, H, W, C]; None for the config's own.
+      test_x, test_y) with uint8 images [N, H, W, C]; of a recurrent cell the
+      path of a text, or one out of `jnas.data.text`; None for the config's own.
     workdir: to write into, and to go on from; None for no files.
     progress: whether to show a bar where there is a place for one.
     devices: all, if None.
@@ -80,12 +92,22 @@ def search(
     ValueError: as on the command line.
   """
   config = _config(config, "search", data, fields)
-  problem = problem_lib.read(config, _images(config, data), devices)
-  plan = search_lib.build_plan(problem, problem.stages.first)
-  told = _run(plan, config, problem.mesh, workdir, progress)
-  result = search_lib.finish(
-    problem, told.plan, told.state, told.numbers, told.folder
-  )
+  if recipe.space(config).data == "text":
+    problem = language.read(config, devices, data=_text(data))
+    plan = language.build_search(problem)
+    told = _run(plan, config, problem.mesh, workdir, progress)
+    result = language.searched(
+      told.records["genotypes.jsonl"][-1]["text"], told.state, told.numbers
+    )
+    if told.folder is not None:
+      session.finish(told.folder, result)
+  else:
+    problem = problem_lib.read(config, _images(config, data), devices)
+    plan = search_lib.build_plan(problem, problem.stages.first)
+    told = _run(plan, config, problem.mesh, workdir, progress)
+    result = search_lib.finish(
+      problem, told.plan, told.state, told.numbers, told.folder
+    )
   records = told.records
   return Search(
     genotype=genotype_lib.parse(result["genotype"]),
@@ -108,35 +130,52 @@ def train(
   genotype: AnyGenotype | Search | Path,
   data: Data | None = None,
   *,
-  config: Config = "retrain:quick",
+  config: Config | None = None,
   workdir: Path | None = None,
   progress: bool = True,
   devices: Sequence[jax.Device] | None = None,
   **fields: Any,
-) -> Network:
+) -> Network | LanguageModel:
   """Trains the network of a genotype from scratch, and tests it.
+
+  Of a recurrent cell it is a language model.
 
   Args:
     genotype: a `Search`, a genotype, its text, a name of the zoo such as
       "DARTS_V2", or the folder of a search.
     data: as for `search`; if None that of a `Search`, or the config's own.
-    config: of task retrain, and the others: as for `search`.
+    config: of task retrain; by default "retrain:quick", or for a recurrent cell
+      "rnn/retrain:quick". It says which zoo a name is of.
+    workdir, progress, devices, **fields: as for `search`.
+
+  Raises:
+    ValueError: as on the command line.
   """
   if isinstance(genotype, Search):
     if data is None:
       own = genotype.config.data
-      if own.name == _AT_HAND:
+      if _AT_HAND in (own.name, own.path):
         raise ValueError("data: the search had arrays; give some to train on")
       fields = {"data_name": own.name, "data_path": own.path} | fields
+      if recipe.space(genotype.config).data == "text":
+        level = genotype.config.language.level
+        fields = {"language_level": level} | fields
     if isinstance(genotype.genotype, SpaceGenotype):  # it is as deep as that
       space = genotype.config.space
       fields = {"space_name": space.name, "space_cells": space.cells} | fields
     genotype = genotype.genotype
   if isinstance(genotype, str | os.PathLike):
-    genotype = genotype_lib.load(genotype)
-  retrain.image_cell(genotype)
+    known = config is not None and _reads_text(config, genotype, fields)
+    genotype = genotype_lib.load(genotype, recurrent=known)
+  if config is None:
+    recurrent = isinstance(genotype, RecurrentGenotype)
+    config = "rnn/retrain:quick" if recurrent else "retrain:quick"
   fields |= {"retrain_genotype": genotype_lib.format_text(genotype)}
   config = loading.derived(_config(config, "retrain", data, fields))
+  if recipe.space(config).data == "text":
+    language.recurrent_cell(genotype)
+    return _train_text(config, genotype, data, workdir, progress, devices)
+  retrain.image_cell(genotype)
   images = _images(config, data) or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
   splits = feeds.place(
@@ -171,8 +210,36 @@ def train(
   )
 
 
+def _train_text(
+  config: ml_collections.ConfigDict,
+  genotype: RecurrentGenotype,
+  data: Data | None,
+  workdir: Path | None,
+  progress: bool,
+  devices: Sequence[jax.Device] | None,
+) -> LanguageModel:
+  problem = language.read(config, devices, data=_text(data))
+  spec = language.derived(config, problem)
+  plan = language.build_training(problem, spec)
+  files = language.records(problem, genotype)
+  told = _run(plan, config, problem.mesh, workdir, progress, files)
+  if told.folder is not None:
+    result = language.trained(problem, spec, told.state, told.numbers)
+    session.finish(told.folder, result)
+  return loading.language_model(
+    config,
+    genotype,
+    averaging.find(told.state.weights_opt).snapshot,
+    files["data.json"],
+    told.history,
+    told.notes,
+    told.folder,
+  )
+
+
 def draw(
-  genotype: AnyGenotype | Search | Network | Path, cell: str | None = None
+  genotype: AnyGenotype | Search | Network | LanguageModel | Path,
+  cell: str | None = None,
 ) -> Drawing:
   """The cells of a genotype as a figure; one of them by its title."""
   return drawing(_genotype(genotype), cell)
@@ -203,8 +270,10 @@ def count(
   return Counts(*spaces.counts(spec, shape))
 
 
-def _genotype(source: AnyGenotype | Search | Network | Path) -> AnyGenotype:
-  if isinstance(source, Search | Network):
+def _genotype(
+  source: AnyGenotype | Search | Network | LanguageModel | Path,
+) -> AnyGenotype:
+  if isinstance(source, Search | Network | LanguageModel):
     return source.genotype
   if isinstance(source, str | os.PathLike):
     return genotype_lib.load(source)
@@ -245,10 +314,9 @@ def _config(
     config.algo.name = fields["algo_name"]
     config_lib.adopt(config)
   known = config_lib.flatten(config)
-  if isinstance(data, str):
-    fields = {"data_name": data, **fields}
-  elif data is not None:
-    fields = {"data_name": _AT_HAND, "data_path": "", **fields}
+  if "space_name" in fields:
+    config.space.name = fields["space_name"]
+  fields = _data_fields(data, recipe.space(config).data == "text") | fields
   for name, value in fields.items():
     like = [k for k in known if k.replace(".", "_") == name]
     like = like or [k for k in known if k.rpartition(".")[2] == name]
@@ -271,6 +339,48 @@ def _config(
     raise ValueError(f"expected a config of task {task}, got {config.task}")
   config_lib.validate(config)
   return config.lock()
+
+
+def _reads_text(
+  config: Config, genotype: str | os.PathLike[str], fields: Mapping[str, Any]
+) -> bool:
+  """Whether a config is of text, so that names of cells are recurrent ones."""
+  given = {"retrain_genotype": os.fspath(genotype), **fields}
+  return recipe.space(_config(config, "retrain", None, given)).data == "text"
+
+
+def _data_fields(data: Data | None, text: bool) -> dict[str, Any]:
+  """What a configuration says of data that are given.
+
+  Raises:
+    ValueError: they are images where a text is read, or the other way round.
+  """
+  given = isinstance(data, text_lib.TextData)
+  path = isinstance(data, str | os.PathLike)
+  if text and not (given or path or data is None):
+    raise ValueError(
+      "data: a recurrent cell reads text; expected the path of one, or one out "
+      f"of jnas.data.text, got {type(data).__name__}"
+    )
+  if given and not text:
+    raise ValueError(
+      "data: expected images, got a text, which goes with recurrent cells: "
+      'config="rnn/darts:quick", or a recurrent genotype'
+    )
+  if data is None:
+    return {}
+  if given:
+    return {"data_path": _AT_HAND, "language_level": data.level}
+  if text:
+    return {"data_path": os.fspath(data)}
+  if isinstance(data, str):
+    return {"data_name": data}
+  return {"data_name": _AT_HAND, "data_path": ""}
+
+
+def _text(data: Data | None) -> text_lib.TextData | None:
+  """A text that is at hand; None if the config names it."""
+  return data if isinstance(data, text_lib.TextData) else None
 
 
 def _images(

@@ -1,4 +1,4 @@
-"""What the door for Python gives: searches, networks and drawings."""
+"""What the door for Python gives: searches, trained networks, drawings."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -16,9 +16,12 @@ import numpy as np
 from jnas import exchange
 from jnas import genotype as genotype_lib
 from jnas.data import augment
-from jnas.genotype import AnyGenotype
+from jnas.data import text as text_lib
+from jnas.genotype import AnyGenotype, RecurrentGenotype
 from jnas.report import draw as draw_lib
-from jnas.spaces import cnn
+from jnas.spaces import cnn, rnn
+from jnas.training import language
+from jnas.training.state import Average
 
 Row = dict[str, float]
 
@@ -191,6 +194,110 @@ class Network:
     return _page(self.figure, self.history, self.genotype, self.notes)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class LanguageModel:
+  """A trained recurrent cell, as a language model.
+
+  Attributes:
+    genotype: of its cell.
+    module: in linen: module.apply(variables, tokens [T, B], hidden [B, H],
+      train=False) -> `jnas.spaces.rnn.Output`.
+    variables: the best parameters on validation.
+    vocabulary: the tokens, by number.
+    level: of tokens, word or character.
+    history: the numbers of each evaluation.
+    notes: what there was to say on the way.
+    config: that it was trained with.
+    folder: of the run; None without a workdir.
+  """
+
+  genotype: RecurrentGenotype
+  module: rnn.LanguageModel
+  variables: Mapping[str, Any]
+  vocabulary: tuple[str, ...]
+  level: str
+  history: tuple[Row, ...]
+  notes: tuple[str, ...]
+  config: ml_collections.ConfigDict
+  folder: pathlib.Path | None
+
+  def evaluate(self, text: str) -> dict[str, float]:
+    """Loss (nats a token), perplexity and bits per character of a text.
+
+    Its tokens are read one after the other, from a hidden state of zero; the
+    first is not scored.
+
+    Raises:
+      ValueError: the text has fewer than two tokens, or one that is unknown
+        where the vocabulary has no "<unk>".
+    """
+    tokens = text_lib.encode(text, self.vocabulary, self.level)
+    bptt = self.config.language.bptt
+    split = language.split(tokens, len(text), batch=1, bptt=bptt)
+    return self._evaluate(Average(self.variables["params"], {}), None, split)
+
+  def perplexity(self, text: str) -> float:
+    """That of a text, a token; see `evaluate`."""
+    return self.evaluate(text)["perplexity"]
+
+  def sample(
+    self,
+    count: int = 100,
+    start: str = "",
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+  ) -> str:
+    """Text that it goes on with, drawn token by token.
+
+    Args:
+      count: of tokens.
+      start: what it has read before; by default the end of a line, or what
+        the vocabulary begins with.
+      seed: of the draws.
+      temperature: below one for likelier tokens.
+
+    Raises:
+      ValueError: `start` has an unknown token, or an argument is impossible.
+    """
+    if count < 1 or temperature <= 0:
+      raise ValueError(
+        "expected a count of 1 or more and a temperature above 0, got "
+        f"{count} and {temperature}"
+      )
+    end = "\n" if self.level == "character" else text_lib.END
+    read = text_lib.encode(start, self.vocabulary, self.level)
+    if self.level == "word":
+      read = read[:-1]  # a text to go on with has not ended
+    if not len(read):
+      known = end in self.vocabulary
+      read = np.asarray([self.vocabulary.index(end) if known else 0])
+    tokens = language.sample(
+      self.module,
+      self.variables,
+      jax.random.key(seed),
+      count,
+      read,
+      temperature,
+    )
+    return text_lib.joined(np.asarray(tokens), self.vocabulary, self.level)
+
+  @functools.cached_property
+  def _evaluate(self) -> Callable[..., dict[str, float]]:
+    return language.evaluator(self.module)
+
+  @property
+  def figure(self) -> Drawing:
+    """Its cell."""
+    return drawing(self.genotype)
+
+  def __repr__(self) -> str:
+    return f"LanguageModel({_told(self.history)}, {self.genotype})"
+
+  def _repr_html_(self) -> str:
+    return _page(self.figure, self.history, self.genotype, self.notes)
+
+
 def drawing(genotype: AnyGenotype, cell: str | None = None) -> Drawing:
   """The cells of a genotype, or the one with this title."""
   return Drawing(draw_lib.cell_svg(genotype, cell))
@@ -202,7 +309,7 @@ def _told(history: Sequence[Row]) -> str:
   return ", ".join(
     f"{name}={value:.4g}"
     for name, value in last.items()
-    if name.endswith(("accuracy", "loss")) or name == "epoch"
+    if name.endswith(("accuracy", "perplexity", "loss")) or name == "epoch"
   )
 
 

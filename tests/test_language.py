@@ -285,7 +285,7 @@ def test_samples_follow_the_model():
     },
   }
   drawn = language.sample(
-    model, {"params": params}, jax.random.key(0), 13, first=2, temperature=0.1
+    model, {"params": params}, jax.random.key(0), 13, start=[2], temperature=0.1
   )
   assert drawn.tolist() == [(3 + i) % V for i in range(13)]
 

@@ -45,7 +45,9 @@ LAYERS = {
   "report": {"genotype"},
   "training": MATHEMATICS | MACHINERY,
   "exchange": MATHEMATICS | MACHINERY,  # networks in other programs' files
-  "results": MATHEMATICS | MACHINERY | {"exchange", "report"},  # of api
+  "results": MATHEMATICS  # of api
+  | MACHINERY
+  | {"exchange", "report", "training"},
   "runs": MATHEMATICS
   | MACHINERY
   | {"config", "exchange", "report", "results", "training"},

@@ -260,7 +260,7 @@ def test_what_does_not_fit_is_told(text_file, tmp_path):
       "retrain.genotype",
       "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)], "
       "normal_concat=[2], reduce=None, reduce_concat=[2])",
-      "is a cell for images",
+      "expected a recurrent cell, got the cell for images",
     ),
   ):
     with pytest.raises((ValueError, FileNotFoundError), match=message):

@@ -6,6 +6,7 @@ is that of the training text, in order of first appearance. What only other
 texts have becomes "<unk>", and is counted.
 """
 
+from collections.abc import Sequence
 import os
 import pathlib
 from typing import NamedTuple
@@ -43,10 +44,7 @@ class TextData(NamedTuple):
 
   def text(self, tokens: np.ndarray) -> str:
     """The text of some tokens, as one would read it."""
-    words = [self.vocabulary[i] for i in tokens]
-    if self.level == "character":
-      return "".join(words)
-    return " ".join(words).replace(f" {END}", "\n").replace("\n ", "\n")
+    return joined(tokens, self.vocabulary, self.level)
 
 
 def load(
@@ -73,6 +71,52 @@ def load(
     parts = [_tokens(text, level) for text in texts]
     parts[0] = parts[0][: limit or None]
     return _numbered(parts, tuple(map(len, texts)), level)
+
+
+def from_string(text: str, level: str = "word", limit: int = 0) -> TextData:
+  """A text that is at hand; the last tenth is held out, as that of one file."""
+  texts = _parts(text)
+  parts = [_tokens(part, level) for part in texts]
+  if not all(parts):
+    raise ValueError(
+      f"expected a text that can be parted in three; found {len(text):,} "
+      "characters. Give more."
+    )
+  parts[0] = parts[0][: limit or None]
+  return _numbered(parts, tuple(map(len, texts)), level)
+
+
+def joined(tokens: np.ndarray, vocabulary: Sequence[str], level: str) -> str:
+  """The text of some tokens, as one would read it.
+
+  >>> joined([1, 0, 1], ("<eos>", "so"), "word")
+  'so\\nso'
+  """
+  words = [vocabulary[i] for i in tokens]
+  if level == "character":
+    return "".join(words)
+  lines = " ".join("\n" if word == END else word for word in words)
+  return lines.replace(" \n", "\n").replace("\n ", "\n")
+
+
+def encode(text: str, vocabulary: Sequence[str], level: str) -> np.ndarray:
+  """The tokens of a text, [N]; what is not in the vocabulary is "<unk>".
+
+  >>> encode("so so", ("<eos>", "so"), "word").tolist()
+  [1, 1, 0]
+
+  Raises:
+    ValueError: a token is unknown, and the vocabulary has no "<unk>".
+  """
+  numbers = {token: i for i, token in enumerate(vocabulary)}
+  found = _tokens(text, level)
+  if UNKNOWN not in numbers and (odd := sorted(set(found) - set(numbers))):
+    raise ValueError(
+      f"expected tokens of the vocabulary, which has no {UNKNOWN}; found "
+      f"{', '.join(map(repr, odd[:5]))}"
+    )
+  default = numbers.get(UNKNOWN)
+  return np.asarray([numbers.get(token, default) for token in found], np.int32)
 
 
 def _texts(path: str | os.PathLike[str]) -> tuple[str, str, str]:

@@ -5,62 +5,30 @@ here: windows of a text in place of images, a hidden state that goes from one
 to the next, and averaged SGD, whose best weights are the result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 import functools
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
 import ml_collections
 import numpy as np
 import optax
 
-from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
-from jnas.data import text, windows
-from jnas.data.fingerprint import fingerprint
+from jnas.data import text
 from jnas.ops import backend as backend_lib
 from jnas.report import headline
 from jnas.runs import build, evaluation, monitor, pareto, recipe, session
 from jnas.runs import workdir as workdir_lib
+from jnas.runs.text_problem import Problem, feed, load, read
 from jnas.runtime import hosts, keys, parallel
 from jnas.spaces import cnn, rnn
 from jnas.training import averaging, language, optim, steps, trainer
-from jnas.training.batches import Feed
 from jnas.training.state import Carry, State, zero_totals
 from jnas.training.task import Task
-
-# Columns are divided over devices as images are, rows are not.
-_COLUMNS = PartitionSpec(None, parallel.AXIS)
-
-
-class Problem(NamedTuple):
-  """What a run on text is given.
-
-  Attributes:
-    config: of space.name "rnn".
-    data: the text.
-    mesh: the devices.
-    columns: of training and, in a search, of what alpha is learnt on.
-    drawn: the windows of training.
-    valid: the validation text, as it is evaluated.
-    clock: of the run.
-    fingerprint: of the text.
-    place: (array, mesh, spec) -> the array on its devices.
-  """
-
-  config: ml_collections.ConfigDict
-  data: text.TextData
-  mesh: Mesh
-  columns: tuple[np.ndarray, ...]
-  drawn: windows.Windows
-  valid: language.Split
-  clock: build.Clock
-  fingerprint: str
-  place: Callable[[np.ndarray, Mesh, PartitionSpec], Any] = parallel.place
 
 
 def run(
@@ -78,62 +46,6 @@ def run(
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
   return (_search if config.task == "search" else _train)(config, workdir)
-
-
-def load(config: ml_collections.ConfigDict) -> text.TextData:
-  """The text of a config.
-
-  Raises:
-    ValueError, FileNotFoundError: it cannot be had; the message names fields.
-  """
-  path, level = config.data.path, config.language.level
-  try:
-    return text.load(path, level, config.data.limit)
-  except (ValueError, FileNotFoundError) as error:
-    raise type(error)(
-      f"data.path={path!r}, language.level={level!r}: {error}"
-    ) from error
-
-
-def read(
-  config: ml_collections.ConfigDict,
-  devices: Sequence[jax.Device] | None = None,
-  place: Callable[[np.ndarray, Mesh, PartitionSpec], Any] = parallel.place,
-) -> Problem:
-  """The text of a config, its windows, and the devices.
-
-  Args:
-    config: of space.name "rnn".
-    devices: if they are not all.
-    place: (array, mesh, spec) -> the array on its devices.
-  """
-  own, batch = config.language, config.train.batch
-  mesh = parallel.mesh(devices) if devices else parallel.mesh()
-  parallel.local_batch(batch, mesh)  # tells a batch that cannot be divided
-  data = load(config)
-  parts = [data.train, data.valid][: 1 + (config.task == "search")]
-  columns = tuple(windows.columns(part, batch) for part in parts)
-  valid = language.split(
-    data.valid, data.characters[1], own.eval_batch, own.bptt
-  )
-  drawn = windows.Windows(len(columns[0]), own.bptt, deviation=own.deviation)
-  total = config_lib.duration(config.train.length, drawn.per_epoch)
-  found = fingerprint(data.train, data.valid, data.test)
-  clock = build.Clock(drawn.per_epoch, total)
-  return Problem(
-    config, data, mesh, columns, drawn, valid, clock, found, place
-  )
-
-
-def feed(problem: Problem) -> Feed:
-  """The columns, each on the device that computes it."""
-  placed = tuple(
-    problem.place(
-      windows.padded(part, problem.drawn.longest), problem.mesh, _COLUMNS
-    )
-    for part in problem.columns
-  )
-  return Feed(lambda step, count: placed, (_COLUMNS,) * len(placed))
 
 
 def task(
@@ -312,6 +224,18 @@ def derived(
   return recipe.derived(config, genotype, len(problem.data.vocabulary))
 
 
+def recurrent_cell(
+  found: genotype_lib.AnyGenotype,
+) -> genotype_lib.RecurrentGenotype:
+  """A recurrent genotype, or ValueError if it is of an image network."""
+  if not isinstance(found, genotype_lib.RecurrentGenotype):
+    raise ValueError(
+      "retrain.genotype: expected a recurrent cell, got the cell for images "
+      f"{genotype_lib.format_text(found)}"
+    )
+  return found
+
+
 def size(
   config: ml_collections.ConfigDict, genotype: genotype_lib.AnyGenotype
 ) -> dict[str, float]:
@@ -398,6 +322,46 @@ def _plan(problem, goal, init, functions, which, evaluate) -> trainer.Plan:
   )
 
 
+def records(
+  problem: Problem, genotype: genotype_lib.AnyGenotype
+) -> dict[str, dict[str, Any]]:
+  """Files of a training by which it is drawn, and used without its text."""
+  data = problem.data
+  return {
+    "genotype.json": {
+      "genotype": genotype_lib.to_json(genotype),
+      "text": genotype_lib.format_text(genotype),
+      "step": 0,
+      "epoch": 0,
+    },
+    "data.json": {"vocabulary": list(data.vocabulary), "level": data.level},
+  }
+
+
+def trained(
+  problem: Problem,
+  spec: rnn.RecurrentSpec,
+  state: State,
+  numbers: Mapping[str, Any],
+) -> dict[str, Any]:
+  """What result.json holds of a training that has ended."""
+  return {
+    "task": "retrain",
+    "genotype": problem.config.retrain.genotype,
+    "params": cnn.count(state.weights),
+    "sample": _sample(problem, spec, state),
+    **numbers,
+  }
+
+
+def searched(
+  text: str, state: State, numbers: Mapping[str, Any]
+) -> dict[str, Any]:
+  """What result.json holds of a search that has found this genotype."""
+  params = cnn.count(state.weights)
+  return {"task": "search", "genotype": text, "params": params, **numbers}
+
+
 def _search(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> dict[str, Any]:
@@ -407,12 +371,7 @@ def _search(
   plan = build_search(problem)
   plan, state, numbers = session.execute(plan, config, workdir, problem.mesh)
   record = hosts.first(lambda: workdir_lib.read(workdir / "genotype.json"))
-  result = {
-    "task": "search",
-    "genotype": record["text"],
-    "params": cnn.count(state.weights),
-    **numbers,
-  }
+  result = searched(record["text"], state, numbers)
   session.finish(workdir, result)
   print(
     f"genotype: {result['genotype']}\n"
@@ -425,12 +384,9 @@ def _search(
 def _train(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> dict[str, Any]:
-  found = genotype_lib.load(config.retrain.genotype, recurrent=True)
-  if not isinstance(found, genotype_lib.RecurrentGenotype):
-    raise ValueError(
-      f"retrain.genotype: {config.retrain.genotype!r} is a cell for images; "
-      "expected a recurrent one"
-    )
+  found = recurrent_cell(
+    genotype_lib.load(config.retrain.genotype, recurrent=True)
+  )
   # The directory holds the genotype, not where it came from.
   config = config.copy_and_resolve_references()
   config.retrain.genotype = genotype_lib.format_text(found)
@@ -438,23 +394,12 @@ def _train(
   problem = read(config)
   _tell(problem.data)
   spec = derived(config, problem)
-  record = {
-    "genotype": genotype_lib.to_json(found),
-    "text": config.retrain.genotype,
-    "step": 0,
-    "epoch": 0,
-  }
   plan = build_training(problem, spec)
+  files = records(problem, found)
   _, state, numbers = session.execute(
-    plan, config, workdir, problem.mesh, {"genotype.json": record}
+    plan, config, workdir, problem.mesh, files
   )
-  result = {
-    "task": "retrain",
-    "genotype": config.retrain.genotype,
-    "params": cnn.count(state.weights),
-    "sample": _sample(problem, spec, state),
-    **numbers,
-  }
+  result = trained(problem, spec, state, numbers)
   session.finish(workdir, result)
   print(
     f"{result['sample']}\n\nparameters: {result['params']:,}\n"
@@ -473,7 +418,7 @@ def _sample(problem: Problem, spec: rnn.RecurrentSpec, state: State) -> str:
     {"params": weights},
     build.key(problem.config, "sample"),
     problem.config.language.sample,
-    first=int(problem.data.test[0]),
+    start=problem.data.test[:1],
   )
   return problem.data.text(np.asarray(tokens))
 

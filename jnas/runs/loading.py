@@ -12,18 +12,24 @@ import ml_collections
 from jnas import config as config_lib
 from jnas import exchange
 from jnas import genotype as genotype_lib
-from jnas.genotype import AnyGenotype
-from jnas.results import Network, Row
+from jnas.genotype import AnyGenotype, RecurrentGenotype
+from jnas.results import LanguageModel, Network, Row
 from jnas.runs import build, recipe
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import checkpoint, parallel
+from jnas.spaces import rnn
+from jnas.training import averaging
 from jnas.training.state import Average
 
 Path = str | os.PathLike[str]
 
 
-def load(path: Path, genotype: AnyGenotype | Path | None = None) -> Network:
+def load(
+  path: Path, genotype: AnyGenotype | Path | None = None
+) -> Network | LanguageModel:
   """The trained network in the folder of a run, or in a file of weights.
+
+  Of a recurrent cell it is a language model.
 
   Args:
     path: folder of a run of task retrain; or a file that `Network.export` or
@@ -46,7 +52,7 @@ def load(path: Path, genotype: AnyGenotype | Path | None = None) -> Network:
   return _run(path)
 
 
-def _run(folder: pathlib.Path) -> Network:
+def _run(folder: pathlib.Path) -> Network | LanguageModel:
   record = workdir_lib.read(folder / "config.json")
   about = workdir_lib.read(folder / "data.json")
   task = record.get("task", "no task")
@@ -57,20 +63,25 @@ def _run(folder: pathlib.Path) -> Network:
       f"data.json, got {folder} of {task}{hint}"
     )
   config = derived(recorded(record))
-  genotype = genotype_lib.load(config.retrain.genotype)
+  text = recipe.space(config).data == "text"
+  genotype = genotype_lib.load(config.retrain.genotype, recurrent=text)
   with checkpoint.Checkpoints(folder / "checkpoints", read_only=True) as saved:
     latest = saved.latest() if saved.directory.is_dir() else None
     if latest is None:
       raise ValueError(f"there is no whole checkpoint in {folder}")
     step, meta = latest
     state = saved.read(step)
-    state = state.get("average") or state
+  history = ({"step": step, **meta.get("last", {})},)
+  if text:
+    (best,) = averaging.snapshots(state["weights_opt"])
+    return language_model(config, genotype, best, about, history, (), folder)
+  state = state.get("average") or state
   return network(
     config,
     genotype,
     Average(state["weights"], state["stats"]),
     about,
-    ({"step": step, **meta.get("last", {})},),
+    history,
     (),
     folder,
   )
@@ -164,6 +175,41 @@ def network(
     mean=tuple(about["mean"]),
     std=tuple(about["std"]),
     shape=tuple(about["shape"]),
+    history=history,
+    notes=notes,
+    config=config,
+    folder=folder,
+  )
+
+
+def language_model(
+  config: ml_collections.ConfigDict,
+  genotype: RecurrentGenotype,
+  weights: Any,
+  about: Mapping[str, Any],
+  history: tuple[Row, ...],
+  notes: tuple[str, ...],
+  folder: pathlib.Path | None,
+) -> LanguageModel:
+  """A trained language model, on one device, whatever it was trained on.
+
+  Args:
+    config: that it was trained with.
+    genotype: of its cell.
+    weights: its best parameters.
+    about: the text: its `vocabulary` and `level`.
+    history: the numbers of each evaluation.
+    notes: what there was to say on the way.
+    folder: of the run, if any.
+  """
+  vocabulary = tuple(about["vocabulary"])
+  spec = recipe.derived(config, genotype, len(vocabulary))
+  return LanguageModel(
+    genotype=genotype,
+    module=rnn.LanguageModel(spec),
+    variables={"params": jax.tree.map(jnp.asarray, jax.device_get(weights))},
+    vocabulary=vocabulary,
+    level=about["level"],
     history=history,
     notes=notes,
     config=config,

@@ -127,6 +127,17 @@ def find(state: Tree) -> Averaging:
   return own
 
 
+def snapshots(tree: Any) -> list[Tree]:
+  """Those in an optimizer's state that was read back as nested dicts."""
+  if isinstance(tree, list | tuple):
+    return [found for part in tree for found in snapshots(part)]
+  if not isinstance(tree, dict):
+    return []
+  if set(tree) == set(Averaging._fields):
+    return [tree["snapshot"]]
+  return [found for part in tree.values() for found in snapshots(part)]
+
+
 def _in(change: Callable[[Averaging], Averaging], state: Tree) -> Tree:
   """The optimizer's state with this part of it changed."""
 

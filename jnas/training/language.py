@@ -285,7 +285,7 @@ def sample(
   variables: Any,
   key: Array,
   count: int,
-  first: int,
+  start: Array,
   temperature: float = 1.0,
 ) -> Array:
   """Text of a trained derived model: [count] tokens, each drawn in turn.
@@ -295,7 +295,7 @@ def sample(
     variables: "params".
     key: typed key.
     count: of tokens.
-    first: the token before them.
+    start: [T], the tokens before them.
     temperature: below one for likelier tokens.
   """
 
@@ -305,6 +305,13 @@ def sample(
     token = jax.random.categorical(own, out.logits[0, 0] / temperature)
     return (token, out.hidden), token
 
-  start = (jnp.int32(first), initial(model.spec, 1))
-  drawn = jax.jit(lambda each: lax.scan(step, start, each)[1])
-  return drawn(jax.random.split(key, count))
+  def drawn(start, each):
+    hidden = initial(model.spec, 1)
+    if len(start) > 1:  # read, but for the last
+      hidden = model.apply(
+        variables, start[:-1, None], hidden, train=False
+      ).hidden
+    return lax.scan(step, (start[-1], hidden), each)[1]
+
+  start = jnp.asarray(start, jnp.int32)
+  return jax.jit(drawn)(start, jax.random.split(key, count))
