@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from jnas import config as config_lib
 from jnas.data import crops, decoding, sources, stream
 from jnas.data import files as files_lib
 from jnas.data.fingerprint import fingerprint
@@ -246,3 +247,17 @@ def test_nothing_is_left_over_by_a_kill(root):
       break
     time.sleep(0.1)
   assert not os.path.exists(f"/proc/{child}")
+
+
+def test_one_level_reads_one_stream(root):
+  config = config_lib.base()
+  config.data.crop_area, config.train.batch = 0.3, 4
+  mesh, own = parallel.mesh(jax.devices()[:1]), split(root)
+  two = feeds.feed(config, mesh, (own, own), 9)
+  first, second = two.fetch(2, 2)
+  assert first.x.shape == (2, 4, SIZE, SIZE, 3) and int(first.first) == 2
+  assert not np.array_equal(first.x, second.x)  # streams of their own
+  one = feeds.feed(config, mesh, (own, own), 9, one_level=True)
+  again, same = one.fetch(2, 2)
+  assert same is again and len(one.specs) == 2
+  np.testing.assert_array_equal(again.x, first.x)

@@ -121,12 +121,15 @@ def resized(x: Array, windows: crops.Window) -> Array:
   """Returns windows of x [N, H, W, C] as float32 of the size of the images.
 
   Bilinear, with pixels as squares, as everybody resizes. Since nothing gets
-  smaller there is nothing to smooth. Both directions are matrix products.
+  smaller there is nothing to smooth. Both directions are matrix products,
+  which accelerators would round to fewer bits than pixels have.
   """
+  product = functools.partial(
+      jnp.einsum, precision=jax.lax.Precision.HIGHEST)
   rows = _weights(windows.top, windows.height, x.shape[1])
   columns = _weights(windows.left, windows.width, x.shape[2])
-  x = jnp.einsum("nih,nhwc->niwc", rows, x.astype(jnp.float32))
-  return jnp.einsum("njw,niwc->nijc", columns, x)
+  x = product("nih,nhwc->niwc", rows, x.astype(jnp.float32))
+  return product("njw,niwc->nijc", columns, x)
 
 
 def _weights(start: Array, length: Array, size: int) -> Array:

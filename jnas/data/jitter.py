@@ -70,7 +70,8 @@ def apply(key: Array, x: Array, strength: float, turn: float) -> Array:
 def _luminance(x: Array) -> Array:
   if x.shape[-1] == 1:
     return x
-  return x @ jnp.array([[0.299], [0.587], [0.114]], x.dtype)
+  r, g, b = jnp.split(x, 3, -1)  # no product, which some devices would round
+  return 0.299 * r + 0.587 * g + 0.114 * b
 
 
 def _blend(x: Array, other: Array | float, factor: Array) -> Array:

@@ -34,6 +34,7 @@ def feed(
   splits: Sequence[Split],
   stop: int,
   names: Sequence[str] = ("train", "valid"),
+  one_level: bool = False,
 ) -> Feed:
   """The feed of a run.
 
@@ -43,6 +44,8 @@ def feed(
     splits: one for each stream.
     stop: the step at which the run ends.
     names: of the streams.
+    one_level: whether steps read the first stream alone. It then stands for the
+      second: nothing is decoded for nobody.
   """
   if not isinstance(splits[0], FileSplit):
     return batches.resident(*splits)
@@ -60,7 +63,13 @@ def feed(
     )
     for split, name in zip(splits, names, strict=False)
   ]
-  return batches.streamed(mesh, stop, *streams)
+  if not one_level:
+    return batches.streamed(mesh, stop, *streams)
+  found = batches.streamed(mesh, stop, streams[0])
+  return Feed(
+    lambda step, count: found.fetch(step, count) * len(splits),
+    found.specs * len(splits),
+  )
 
 
 def ahead(workers: int) -> int:

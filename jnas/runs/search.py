@@ -249,7 +249,11 @@ def build_plan(
     batch=config.train.batch,
     task=task,
     feed=feeds.feed(
-      config, problem.mesh, problem.splits, problem.clock.total
+      config,
+      problem.mesh,
+      problem.splits,
+      problem.clock.total,
+      one_level=algorithm.one_level,
     ),
     init=init,
     steps=functions,
