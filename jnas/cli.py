@@ -3,6 +3,7 @@
   jnas list                                what there is to choose from
   jnas search CONFIG [--workdir=FOLDER]    search for an architecture
   jnas retrain CONFIG                      train one that was found
+  jnas segment CONFIG                      train one to segment images
   jnas compare CONFIG                      several searches, several seeds
   jnas report FOLDER ...                   the report on a run, or on several
   jnas watch FOLDER ...                    runs as they go, from their files
@@ -27,6 +28,7 @@ from jnas.config import CONFIGS
 _TASKS = {
   "search": ("search", "random_pruning"),
   "retrain": ("retrain", "pareto"),
+  "segment": ("segment",),
   "compare": ("compare",),
 }
 

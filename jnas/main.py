@@ -111,6 +111,8 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     from jnas.runs import random_pruning as program
   elif config.task == "pareto":
     from jnas.runs import front as program
+  elif config.task == "segment":
+    from jnas.runs import segment as program
   else:
     from jnas.runs import dispatch as program
   program.run(config, workdir)

@@ -73,7 +73,7 @@ def test_a_config_of_another_task_is_told(capsys):
   "words, message",
   [
     ([], "got none"),
-    (["serch"], "retrain, compare, got 'serch'"),
+    (["serch"], "segment, compare, got 'serch'"),
     (["list", "configs"], "takes no words, got configs"),
   ],
 )

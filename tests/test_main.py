@@ -28,7 +28,7 @@ def runs(monkeypatch):
       raise record.error
 
   package = types.ModuleType("jnas.runs")
-  for name in ("dispatch", "compare", "random_pruning"):
+  for name in ("dispatch", "compare", "random_pruning", "segment"):
     setattr(package, name, types.SimpleNamespace(run=run))
   monkeypatch.setitem(sys.modules, "jnas.runs", package)
   return record
@@ -55,6 +55,7 @@ def test_config_overrides_and_workdir_reach_the_search(runs):
     ("amended_darts.py", "search", "runs/amended_darts"),
     ("darts.py:quick_second", "search", "runs/darts_quick_second"),
     ("retrain.py:quick", "retrain", "runs/retrain_quick"),
+    ("segment.py:quick", "segment", "runs/segment_quick"),
     ("compare.py:quick", "compare", "runs/compare_quick"),
   ],
 )

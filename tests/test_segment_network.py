@@ -259,7 +259,7 @@ def test_iou_is_that_of_plain_numpy():
   np.testing.assert_allclose(found[:5], [*expected, 0.0])
   assert np.isnan(found[5])
   values = segmentation.means(counts, loss=12.0)
-  np.testing.assert_allclose(values["miou"], np.mean([*expected, 0.0]))
+  np.testing.assert_allclose(values["mean_IoU"], np.mean([*expected, 0.0]))
   np.testing.assert_allclose(
     values["accuracy"], (predicted == truth)[known].mean()
   )

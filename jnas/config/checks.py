@@ -183,7 +183,7 @@ def _cross_problems(
   text = "text" in (space.data, flat["data.name"])
   if text:
     problems += language_problems(flat, method, space)
-  elif flat["task"] in ("search", "retrain"):
+  elif flat["task"] in ("search", "retrain", "segment"):
     problems += _ignored_problems(flat, space)
   if flat["task"] == "search" and not text:
     problems += search_problems(flat, method, space)
@@ -194,6 +194,8 @@ def _cross_problems(
   if flat["task"] == "random_pruning":
     trial, _ = lengths.get("gold.trial", (0, ""))
     problems += random_pruning_problems(flat, space, bool(trial))
+  if flat["task"] == "segment":
+    problems += segment_problems(flat)
   if flat["task"] == "retrain" and not flat["retrain.genotype"].strip():
     problems.append(
       "retrain.genotype: task retrain needs one: a zoo name such as DARTS_V2, "
@@ -350,6 +352,40 @@ def language_problems(flat: Fields, method: Any, space: Any) -> list[str]:
   if flat["task"] not in ("search", "retrain"):
     found.append(
       f"task: text is for search and retrain, not for {flat['task']}"
+    )
+  return found
+
+
+# What of images and their classification has no use in segmentation.
+_CLASSIFICATION = (
+  *("data.crop_pad", "data.crop_area", "data.colour_jitter", "data.hue_jitter"),
+  *("data.cutout", "data.autoaugment", "data.classes", "data.portion"),
+  *("train.auxiliary", "train.label_smoothing"),
+)
+
+
+def segment_problems(flat: Fields) -> list[str]:
+  """All conflicts of a configuration of task "segment"."""
+  default = schema.flatten(schema.base())
+  found = [
+    f"{name}: segmentation has no use for it; leave it at {default[name]!r}"
+    for name in _CLASSIFICATION
+    if flat[name] != default[name]
+  ]
+  if not flat["segment.genotype"].strip():
+    found.append(
+      "segment.genotype: task segment needs one: a zoo name such as DARTS_V2, "
+      "the directory of a search, a JSON or text file, or the text itself"
+    )
+  stride = flat["segment.output_stride"]
+  if stride & (stride - 1):
+    found.append(
+      f"segment.output_stride: expected a power of two such as 16, got {stride}"
+    )
+  if flat["segment.scale_min"] > flat["segment.scale_max"]:
+    found.append(
+      "segment.scale_min: must not exceed segment.scale_max "
+      f"({flat['segment.scale_max']}), got {flat['segment.scale_min']}"
     )
   return found
 

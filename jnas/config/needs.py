@@ -17,6 +17,7 @@ MOST_OPERATORS = 100_000  # over all edges and cells; DARTS has 896
 _MOST_BYTES = 2**40  # on one device, whichever
 _SIZES = {"digits": (8, 8, 1), "synthetic": (16, 16, 3)}
 _SIZES |= dict.fromkeys(("cifar10", "cifar100"), (32, 32, 3))
+_TRAINED = ("retrain", "segment")  # networks of genotypes
 _SMALLEST = (8, 8, 1)  # images of a data set that is not known yet
 
 def problems(flat: Fields, method: Any, space: Any) -> list[str]:
@@ -68,7 +69,7 @@ def _recurrent_problems(flat: Fields) -> list[str]:
 def operators(flat: Fields, method: Any, space: Any) -> int:
   """The number of operators of the network, over all edges and cells."""
   layout = _layout(flat, method, space)
-  each = 1 if flat["task"] == "retrain" else len(space.operators)
+  each = 1 if flat["task"] in _TRAINED else len(space.operators)
   return layout.cells * layout.edges * each
 
 
@@ -77,7 +78,7 @@ def parameters(flat: Fields, method: Any, space: Any) -> int:
   square = space.edge.weights
   c = flat["space.width"]
   inside = c // (flat["space.partial"] * flat["space.bottleneck"])
-  if flat["task"] == "retrain":
+  if flat["task"] in _TRAINED:
     square = 0  # all of its operators may be skip connections
   layout = _layout(flat, method, space)
   edges = _computed_edges(flat, layout)
@@ -111,7 +112,7 @@ def memory(
   h, w, channels = image
   c = flat["space.width"]
   inside = c / (flat["space.partial"] * flat["space.bottleneck"])
-  paths = flat["task"] == "retrain" or method.samples_paths
+  paths = flat["task"] in _TRAINED or method.samples_paths
   layout = _layout(flat, method, space)
   kept = layout.nodes * c
   if not (paths or flat["train.remat"]):
@@ -131,7 +132,7 @@ def memory(
 
 def _layout(flat: Fields, method: Any, space: Any) -> Any:
   """How much there is; of a derived cell, whose nodes are not known, little."""
-  if flat["task"] == "retrain":
+  if flat["task"] in _TRAINED:
     found = space.layout(flat, flat["space.cells"])
     least = found._replace(cells=flat["space.cells"])
     return least._replace(edges=min(2, found.edges), nodes=min(1, found.nodes))

@@ -89,7 +89,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
     algorithm: name or import path of one whose fields are needed, too.
   """
   fields = {
-    "task": "search",  # search | retrain | compare | random_pruning | pareto
+    "task": "search",  # or see CHOICES
     "seed": 0,  # all randomness is a function of (seed, name, step)
     "data": {
       "name": "digits",  # data set; see jnas/data/sources.py
@@ -207,6 +207,19 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "relaxed": False,  # train the search network of that run directory, its
       # architecture weights fixed, and nothing that is derived
     },
+    "segment": {  # data.name: shapes | camvid | voc (jnas/data/segmentation.py)
+      "genotype": "",  # as of retrain
+      "init": "",  # run of task retrain, or file of weights: the backbone's
+      # first ones, where they fit; empty = from scratch
+      "train": "train",  # split that is trained on,
+      "valid": "val",  # and that is evaluated
+      "output_stride": 16,  # of the features; what would be coarser is dilated
+      "channels": 256,  # of the head
+      "dropout": 0.1,  # rate before the classifier of pixels
+      "crop": 513,  # side in pixels of what is seen in training
+      "scale_min": 0.5,  # images grow by a factor that is uniform between both
+      "scale_max": 2.0,
+    },
     "compare": {
       "configs": (  # what is compared: config files with their arguments
         "configs/darts.py:quick",
@@ -254,7 +267,9 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CHOICES = {
-  "task": ("search", "retrain", "compare", "random_pruning", "pareto"),
+  "task": (
+    "search", "retrain", "segment", "compare", "random_pruning", "pareto"
+  ),
   "data.corrupt": ("refuse", "skip"),
   "space.stem": ("cifar", "imagenet"),
   "space.edges": ("all", "fixed", "searched"),
@@ -278,6 +293,7 @@ RANGES = (
   (
     lambda v: v > 0,
     "greater than 0",
+    "segment.output_stride segment.channels segment.crop segment.scale_min "
     "space.cells space.width space.nodes space.partial space.bottleneck "
     "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
     "weights.power arch.lr log.keep language.bptt language.patience "
@@ -300,7 +316,7 @@ RANGES = (
     "train.drop_path train.label_smoothing train.ema weights.momentum arch.b1 "
     "arch.b2 "
     "arch.momentum language.words language.embedded language.x "
-    "language.hidden language.output",
+    "language.hidden language.output segment.dropout",
   ),
   (
     lambda v: 0 < v <= 1,
@@ -315,7 +331,7 @@ RANGES = (
     "at most 1,024",
     "data.crop_pad data.cutout data.size data.workers space.partial "
     "space.bottleneck compare.seeds retrain.seeds pareto.random "
-    "algo.solver_steps",
+    "algo.solver_steps segment.output_stride",
   ),
   (
     lambda v: v <= 10**6,

@@ -24,7 +24,7 @@ class Split:
   Attributes:
     x: [N, size of an example], flat: a TPU would copy images [N, H, W, C] as a
       whole into another layout for each batch that is taken from them.
-    y: [N].
+    y: [N]; of images on larger canvases their sizes, [N, 2].
     shape: of an example, as (H, W, C).
   """
   x: Array

@@ -78,7 +78,7 @@ def load(
   | camvid | folder or tar of <split>/images/NAME.jpg, <split>/masks/NAME.png
     of class numbers, and classes.txt, a number and a name a line; "unlabelled"
     counts nowhere |
-  | shapes | none: 400 made-up 48 x 48 images of discs, squares, triangles |
+  | shapes | none: 400 made-up 64 x 64 images of discs, squares, triangles |
 
   Args:
     name: of the data set.
@@ -153,14 +153,14 @@ def _shapes(seed: int) -> tuple[list[Pair], list[Pair]]:
 
   The rim of each is one pixel that is ignored, as in VOC.
   """
-  rng, size = np.random.default_rng(seed), 48
+  rng, size = np.random.default_rng(seed), 64
   rows, columns = np.mgrid[:size, :size]
 
   def one() -> Pair:
     image = np.broadcast_to(rng.uniform(0, 255, 3), (size, size, 3)).copy()
     labels = np.zeros((size, size), np.uint8)
     for kind in rng.integers(1, 4, rng.integers(1, 4)):
-      radius = rng.uniform(6, 12)
+      radius = rng.uniform(8, 18)
       y, x = rng.uniform(4, size - 4, 2)
       dy, dx = rows - y, columns - x
       distance = {

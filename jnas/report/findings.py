@@ -20,7 +20,7 @@ def genotype(run: records.Run) -> parts.Section:
     absent = [parts.Text("No genotype was written yet.")]
     return parts.Section("Genotype", absent)
   body: list[parts.Part] = [parts.Code(broken(genotype_lib.format_text(g)))]
-  if run.task != "retrain":
+  if not run.trained:
     body += _training(run)
   words = (
     "Pairs are (operator, input): inputs 0 and 1 are the two cells before, 2 "

@@ -14,6 +14,7 @@ from jnas.report import (
   records,
   retraining,
   sections,
+  segmentation,
   topology,
 )
 
@@ -42,6 +43,7 @@ RETRAINING = (
   sections.learning,
   findings.sample,
   retraining.mistakes,
+  segmentation.predictions,
   sections.titled,
   sections.training,
   sections.others,
@@ -107,7 +109,7 @@ def _runs_of(run: records.Run) -> list[records.Run]:
 def _single(run: records.Run) -> tuple[str, str, list[parts.Section | None]]:
   """Returns title, line and sections of the page on one run."""
   body: list[parts.Section | None] = []
-  for section in RETRAINING if run.task == "retrain" else SEARCH:
+  for section in RETRAINING if run.trained else SEARCH:
     found = section(run)
     body += found if isinstance(found, list) else [found]
   line = " · ".join(filter(None, [run.name, records.started(run)]))

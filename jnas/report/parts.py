@@ -135,6 +135,7 @@ class Images:
   kind: ClassVar[str] = "images"
   title: str
   images: Sequence[tuple[str, str]]
+  wide: bool = False  # two in a row of the page at most
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ from jnas.report import headline
 
 _FORM = re.compile(r"\{:,?(\.\d{1,2})?[gf%]\}")
 _FILES = ("config.json", "run.json", "metrics.jsonl", "result.json")
+TRAINED = ("retrain", "segment")  # tasks that train what was found before
 
 
 class Restriction(NamedTuple):
@@ -67,6 +68,7 @@ class Run:
     mistakes: the content of mistakes.json, if a network was trained: its
       classes, confusion matrix and worst mistakes.
     source: the content of genotype.json.
+    segmentation: the content of segmentation.json, if a network segments.
   """
 
   path: pathlib.Path
@@ -83,6 +85,7 @@ class Run:
   pareto: tuple[dict[str, Any], ...] = ()
   mistakes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  segmentation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def name(self) -> str:
@@ -91,9 +94,14 @@ class Run:
 
   @property
   def task(self) -> str:
-    """What the run was: search or retrain."""
+    """What the run was: search, retrain or segment."""
     found = self.result.get("task") or self.machine.get("task")
     return str(found or self.config.get("task") or "search")
+
+  @property
+  def trained(self) -> bool:
+    """Whether it trained the network of a genotype that was known."""
+    return self.task in TRAINED
 
   @property
   def seed(self) -> str:
@@ -153,9 +161,9 @@ def read(path: str | os.PathLike[str]) -> Run:
   config = _read_object(path / "config.json", notes)
   machine = _read_object(path / "run.json", notes)
   metrics = _read_lines(path / "metrics.jsonl", notes)
-  retrain = "retrain" in (config.get("task"), machine.get("task"))
-  # A retraining has no architecture to follow, so nothing is missing there.
-  aside: list[str] = [] if retrain else notes
+  trained = {config.get("task"), machine.get("task")} & {*TRAINED}
+  # A training has no architecture to follow, so nothing is missing there.
+  aside: list[str] = [] if trained else notes
   arch = _read_lines(path / "arch.jsonl", aside)
   history = []
   for line in _read_lines(path / "genotypes.jsonl", aside):
@@ -169,9 +177,12 @@ def read(path: str | os.PathLike[str]) -> Run:
     notes.append("There is no result.json: the run has not finished (yet).")
   genotype = _find_genotype(path, config, result, history, notes)
   # Few runs write these, so nothing is missing without them.
-  benchmark, mistakes, source = (
+  benchmark, mistakes, source, segmentation = (
     _read_object(path / name, notes) if (path / name).exists() else {}
-    for name in ("benchmark.json", "mistakes.json", "genotype.json")
+    for name in (
+      *("benchmark.json", "mistakes.json", "genotype.json"),
+      "segmentation.json",
+    )
   )
   restricted, pareto = (), []
   if (path / "restricted.json").exists():
@@ -193,6 +204,7 @@ def read(path: str | os.PathLike[str]) -> Run:
     tuple(pareto),
     mistakes,
     source,
+    segmentation,
   )
 
 
@@ -260,7 +272,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def search_of(run: Run) -> pathlib.Path | None:
   """Returns the folder of the search whose genotype a run has trained."""
-  if run.task != "retrain":
+  if not run.trained:
     return None
   named = run.source.get("source")  # from the workdir
   places = [run.path / named] if isinstance(named, str) and named else []

@@ -64,8 +64,8 @@ _HYPERGRADIENT = {
 
 def algorithm(run: records.Run) -> str:
   """Returns the name of what was run, for a heading."""
-  if run.task == "retrain":
-    return "retraining"
+  if run.trained:
+    return {"retrain": "retraining"}.get(run.task, "segmentation")
   titled = run.titles.get("algorithm")
   if isinstance(titled, str) and titled:
     return titled
@@ -88,7 +88,10 @@ def facts(run: records.Run) -> list[tuple[str, str]]:
   """Returns (name, value) of what one wants to know first."""
   found = []
   goal = run.headline
-  whats = sorted({goal.name, *_measures(run)} - {"loss"})
+  whats = sorted(
+    {goal.name, *_measures(run)} - {"loss"},
+    key=lambda what: (what != goal.name, what),
+  )
   for what in whats:
     for split, word in (
       ("test", "test {}"),
@@ -133,7 +136,7 @@ def warnings(run: records.Run) -> list[parts.Banner]:
       )
     ]
   shares = measures.skip_shares(run)
-  if run.task == "retrain" or not shares or shares[-1][1] < COLLAPSE:
+  if run.trained or not shares or shares[-1][1] < COLLAPSE:
     return []
   advice = (
     "Take a genotype of an earlier epoch (genotypes.jsonl), stop earlier, or "
@@ -168,7 +171,7 @@ def learning(run: records.Run) -> parts.Section:
       if found := measures.curve(run, name):
         marks.append(chart.Mark(word, found, colour))
     unit = " (nats)" if what == "loss" else ""
-    title = what.capitalize().replace("_", " ") + unit
+    title = f"{what[:1].upper()}{what[1:]}".replace("_", " ") + unit
     figures.append(chart.figure(title, marks, form=form))
   note = "Thick: by epoch. Thin: single training steps, where recorded."
   if measures.curve(run, f"child_{run.headline.name}"):

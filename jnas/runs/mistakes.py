@@ -68,7 +68,7 @@ def summary(
     "confusion": confusion,
     "worst": [
       {
-        "image": _png(data.test_x[i]),
+        "image": png(data.test_x[i], _SIDE),
         "label": int(data.test_y[i]),
         "predicted": int(predicted[i]),
         "probability": float(sure[i]),
@@ -78,11 +78,14 @@ def summary(
   }
 
 
-def _png(image: np.ndarray) -> str:
-  """Returns an image, uint8 [H, W, C], as a PNG file in base64."""
+def png(image: np.ndarray, most: int) -> str:
+  """Returns an image, uint8 [H, W, C], as a PNG file in base64.
+
+  It has at most so many pixels on a side.
+  """
   gray = image.shape[-1] not in (3, 4)
   picture = Image.fromarray(image[..., 0] if gray else image)
-  picture.thumbnail((_SIDE, _SIDE))
+  picture.thumbnail((most, most))
   file = io.BytesIO()
   picture.save(file, "PNG")
   return base64.b64encode(file.getvalue()).decode()

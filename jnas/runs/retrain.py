@@ -63,14 +63,7 @@ def run(
   else:
     spec = recipe.derived(config, found, len(data.classes))
   plan = build_plan(config, data, mesh, spec, splits, weights)
-  record = {
-    "genotype": genotype_lib.to_json(found),
-    "text": config.retrain.genotype,
-    "step": 0,
-    "epoch": 0,
-  }
-  if os.path.isdir(source := os.path.expanduser(source)):
-    record["source"] = os.path.relpath(source, workdir)  # for a link
+  record = origin(found, source, workdir)
   files = {"genotype.json": record, "data.json": about(data)}
   _, state, numbers = session.execute(plan, config, workdir, mesh, files)
   result = {
@@ -148,11 +141,28 @@ def size(
   return pareto.measure(spec, data.train_x.shape[1:])
 
 
-def image_cell(found: genotype_lib.AnyGenotype) -> genotype_lib.AnyGenotype:
+def origin(
+  found: genotype_lib.AnyGenotype, source: str, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """What genotype.json holds of a genotype, with the run that it is from."""
+  record = {
+    "genotype": genotype_lib.to_json(found),
+    "text": genotype_lib.format_text(found),
+    "step": 0,
+    "epoch": 0,
+  }
+  if os.path.isdir(source := os.path.expanduser(source)):
+    record["source"] = os.path.relpath(source, workdir)  # for a link
+  return record
+
+
+def image_cell(
+  found: genotype_lib.AnyGenotype, field: str = "retrain.genotype"
+) -> genotype_lib.AnyGenotype:
   """A genotype of an image network, or ValueError if it is of another."""
   if isinstance(found, genotype_lib.RecurrentGenotype):
     raise ValueError(
-      "retrain.genotype: expected a cell for images, got the recurrent cell "
+      f"{field}: expected a cell for images, got the recurrent cell "
       f"{genotype_lib.format_text(found)}"
     )
   return found

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
   Attributes:
     name: that it is called by.
-    title: of its algorithm, or "retrain".
+    title: of its algorithm, or the task of a training.
     state: whether it has finished, or when it wrote last.
     progress: how much of it is done, from 0 to 1; None if that isn't known.
     left: seconds that the rest takes at the pace of the last epoch; None if
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 def find(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the folders of runs in a folder, itself included, by name."""
   for path in sorted(folder.rglob("config.json")):
-    if workdir.read(path).get("task") in ("search", "retrain"):
+    if workdir.read(path).get("task") in ("search", "retrain", "segment"):
       yield path.parent
 
 
@@ -98,8 +98,8 @@ def row(path: pathlib.Path, name: str, now: float) -> Row:
   else:
     state = _age(path, now)
   title = get(machine, "titles.algorithm") or get(config, "algo.name", "?")
-  if config["task"] == "retrain":
-    title = "retrain"
+  if config["task"] != "search":
+    title = config["task"]
   values = ", ".join(
     number(metric, value)
     for metric, value in epoch.items()

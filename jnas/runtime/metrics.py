@@ -10,6 +10,7 @@ METRICS: Mapping[str, str] = {
   "train_accuracy": "training accuracy; of one step, or the mean over an epoch",
   "valid_loss": "loss on held-out data; of one batch, or of the whole split",
   "valid_accuracy": "accuracy on the validation split",
+  "valid_mean_IoU": "mean over classes of intersection / union of pixels",
   "child_accuracy": "valid_accuracy through the derived paths alone",
   "test_loss": "loss on the test split",
   "test_accuracy": "accuracy on the test split",

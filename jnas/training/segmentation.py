@@ -5,13 +5,17 @@ from typing import Any
 
 import chex
 import jax
+from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
 from jnas import hypergrad
+from jnas.data import augment, device, scaled_crops
 from jnas.data.segmentation import IGNORED
+from jnas.runtime import keys
 from jnas.spaces import cnn, segment
 from jnas.training import losses
+from jnas.training.batches import Draw
 from jnas.training.losses import Outcome
 
 Array = jax.Array
@@ -119,13 +123,83 @@ def means(confusion: np.ndarray, loss: float) -> dict[str, float]:
   return {
     "loss": loss / total,
     "accuracy": float(np.trace(confusion)) / total,
-    "miou": float(np.nanmean(found)) if confusion.any() else 0.0,
+    "mean_IoU": float(np.nanmean(found)) if confusion.any() else 0.0,
   }
 
 
-def predict(
-  network: segment.Network, params: Any, stats: Any, x: Array
-) -> Array:
-  """Logits [N, H, W, K] of normalised images, with running statistics."""
-  variables = {"params": params, "batch_stats": stats}
-  return network.apply(variables, x, train=False)
+def eval_step(
+  network: segment.Network,
+  *,
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  total: Mean = hypergrad.identity,
+  joined: Mean = hypergrad.identity,
+) -> Callable[..., dict[str, Array]]:
+  """A function (weights, stats, split, index, present) -> sums over a batch.
+
+  They are the "loss" of all pixels that count, their "confusion" [K, K], and
+  what is "predicted": uint8 [N, H, W]. Images are evaluated whole, at one
+  scale, with running statistics.
+
+  Args:
+    network: what is evaluated.
+    mean: of each colour, for the normalisation.
+    std: of each colour.
+    total: the sum over replicas.
+    joined: the batch of all replicas.
+  """
+
+  def step(weights, stats, split, index, present):
+    x, _ = device.take(split, index)
+    labels = jnp.where(present[:, None, None] > 0, x[..., 3], IGNORED)
+    logits = network.apply(
+      {"params": weights, "batch_stats": stats},
+      augment.normalise(x[..., :3], mean, std),
+      train=False,
+    )
+    predicted = logits.argmax(-1)
+    counts = confusion(predicted, labels, network.classes)
+    loss = cross_entropy(logits, labels)[0].sum()
+    sums = total({"loss": loss, "confusion": counts})
+    return sums | {"predicted": joined(predicted.astype(jnp.uint8))}
+
+  return step
+
+
+def draw(
+  *,
+  seed: int | Array,
+  batch: int,
+  local: int,
+  offset: Callable[[int], Array],
+  mean: tuple[float, ...],
+  std: tuple[float, ...],
+  crop: int,
+  scales: tuple[float, float],
+  flip: bool,
+) -> Draw:
+  """Random views of the images of a split, with their classes.
+
+  Args:
+    seed, batch, local, offset: as of `batches.image_draw`.
+    mean, std: of each colour, for the normalisation.
+    crop, scales, flip: as of `scaled_crops.draw`.
+  """
+
+  def drawn(split: device.Split, name: str, step: Array) -> losses.Batch:
+    order = device.indices(
+      keys.stream(seed, f"{name}/order"), step, len(split), batch
+    )
+    start = offset(local)
+    x, sizes = device.take(split, lax.dynamic_slice(order, (start,), (local,)))
+    positions = start + jnp.arange(local)
+    noise, paths = (
+      keys.per_example(keys.stream(seed, f"{name}/{what}", step), positions)
+      for what in ("augment", "paths")
+    )
+    x, y = scaled_crops.scaled_crops(
+      noise, x, sizes, mean, std, crop=crop, scales=scales, flip=flip
+    )
+    return losses.Batch(x, y, paths)
+
+  return drawn
