@@ -5,9 +5,10 @@
 A small supernet of each set of operators, in float32 on the first device of
 this machine, in the form that is chosen for it, against float64 on CPU, in the
 form that tests hold against the plain one: loss, gradients by weights and
-logits, and the amended gradient, whose second-order term is exact. Prints the relative error of
-each, and ends with status 1 where one is above the tolerance. Products are
-computed in full float32; what lower precision does is not looked at.
+logits, and the amended gradient, whose second-order term is exact. Prints the
+relative error of each, and ends with status 1 where one is above the tolerance.
+Products are computed in full float32; what lower precision does is not looked
+at.
 """
 
 import functools
