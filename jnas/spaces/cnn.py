@@ -38,7 +38,8 @@ class Network(nn.Module):
     axis: mesh axis over which batch statistics are shared, or None for
       statistics of each replica's own examples.
     remat: whether to recompute each cell in the backward pass.
-    loop: whether equal edges of a cell are one loop (`SearchCell`).
+    loop: whether equal edges of a cell are one loop (`SearchCell`), and so are
+      equal cells that follow each other, unless the backend has `slow_loops`.
     skip_zero_ops: whether loops leave out operators whose weight is zero
       (`SearchCell`); in transit cells they always do.
     frozen: (name, operators of each edge) of transit cells whose sub-graph is
@@ -105,7 +106,10 @@ class Network(nn.Module):
     width, halved, auxiliary = spec.width, spec.imagenet, None
     stride = math.prod(stride for _, stride in spec.stem_convolutions)
     sizes = []  # of features before each reduction that keeps them
+    done = 0
     for i, layer in enumerate(spec.layers):
+      if i < done:
+        continue
       width *= 2 if layer.reduction else 1
       if layer.reduction and self.output_stride:
         if 2 * stride > self.output_stride:
@@ -114,9 +118,7 @@ class Network(nn.Module):
           s1 = dilation.phases(s1)
         else:
           stride *= 2
-      own = None if drop is None else drop[i]
-      if own is not None and sizes:
-        own = jnp.tile(own, (4 ** len(sizes), 1, 1))
+      own = None if drop is None else _tiled(drop[i], 4 ** len(sizes))
       cell = spec.cell(layer.cell)
       shared = dict(channels=width, halve_first=halved, name=f"cell{i}")
       if isinstance(cell, Block):
@@ -150,8 +152,26 @@ class Network(nn.Module):
           module = remat(SharedCell)(bottleneck=spec.bottleneck, **shared)
           s0, s1 = s1, module(s0, s1, weights)
         else:
-          module = remat(SearchCell)(partial=spec.partial, **shared)
-          s0, s1 = s1, module(s0, s1, weights, own)
+          shared |= dict(partial=spec.partial)
+          alike = self._alike(i)
+          even = s0.shape == s1.shape == (
+            *s1.shape[:3], width * len(cell.concat)
+          )
+          if len(alike) > 1 and even and not halved:
+            named = [spec.layers[j].cell for j in alike]
+            each = (
+              None if weights is None else [edge_weights[n] for n in named],
+              None if own is None else [
+                _tiled(drop[j], 4 ** len(sizes)) for j in alike
+              ],
+            )
+            module = remat(SearchCell)(**shared | {"name": None}, parent=None)
+            s0, s1 = self._in_a_loop(module, alike, s0, s1, each)
+            i = alike[-1]
+            done = i + 1
+          else:
+            module = remat(SearchCell)(**shared)
+            s0, s1 = s1, module(s0, s1, weights, own)
       halved = layer.reduction
       if spec.auxiliary and i == spec.auxiliary_layer:
         if train or self.is_initializing():
@@ -171,6 +191,68 @@ class Network(nn.Module):
       return s1, None
     pooled = s1.mean((1, 2))
     return Dense(spec.classes, name="classifier")(pooled), auxiliary
+
+
+  def _alike(self, first: int) -> list[int]:
+    """The layers from one on that are the same cell, at one resolution.
+
+    The auxiliary head is after the last of them, if it is after any. Alone the
+    first one, where cells are not computed in a loop.
+    """
+    spec, found = self.spec, [first]
+    loops = self.loop and not self.backend.slow_loops
+    if not loops or self.is_initializing() or spec.layers[first].reduction:
+      return found
+
+    def kind(layer: Layer) -> tuple[Any, ...]:
+      active = dict(self.frozen).get(layer.cell)
+      return layer.reduction, spec.cell(layer.cell), active
+
+    for i in range(first + 1, len(spec.layers)):
+      headed = spec.auxiliary and i - 1 == spec.auxiliary_layer
+      if headed or kind(spec.layers[i]) != kind(spec.layers[first]):
+        break
+      found.append(i)
+    return found
+
+  def _in_a_loop(
+    self,
+    module: nn.Module,
+    layers: Sequence[int],
+    s0: Array,
+    s1: Array,
+    each: tuple[Any, ...],
+  ) -> tuple[Array, Array]:
+    """The outputs of the last two of some cells, by one loop over them.
+
+    Args:
+      module: one of the cells, not bound.
+      layers: theirs.
+      s0: output of the cell before the previous one.
+      s1: output of the previous cell, of the same shape.
+      each: weights and factors of drop path, lists over the cells, or None.
+    """
+    names = [f"cell{i}" for i in layers]
+    variables = [
+      {kind: own[name] for kind, own in self.variables.items() if name in own}
+      for name in names
+    ]
+    stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
+    each = [None if values is None else jnp.stack(values) for values in each]
+
+    def body(states, given):
+      variables, weights, drop = given
+      y, updated = module.apply(
+        variables, *states, weights, drop, mutable=["batch_stats"]
+      )
+      return (states[1], y), updated
+
+    states, updated = jax.lax.scan(body, (s0, s1), (stack(*variables), *each))
+    if self.is_mutable_collection("batch_stats"):
+      for i, name in enumerate(names):
+        own = jax.tree.map(lambda leaf, i=i: leaf[i], updated["batch_stats"])
+        self.put_variable("batch_stats", name, own)
+    return states
 
 
 class Auxiliary(nn.Module):
@@ -287,6 +369,11 @@ def _identities(spec: Spec, layer: Layer) -> np.ndarray:
     not layer.reduction or source >= cell.inputs for source, _ in cell.edges
   ]
   return np.asarray(plain)[:, None] & skip
+
+
+def _tiled(drop: Array, times: int) -> Array:
+  """Factors [times * N, E, O] of as many parts of a batch."""
+  return drop if times == 1 else jnp.tile(drop, (times, 1, 1))
 
 
 def has_blocks(spec: Spec) -> bool:
