@@ -60,6 +60,15 @@ def test_resumed_at_an_epoch_it_does_not_count_the_steps_before(clock):
   assert line == "step 8/12, epoch 2/3, 0:20 left"
 
 
+def test_a_length_in_steps_ends_at_its_fraction_of_an_epoch():
+  out = io.StringIO()
+  with progress.Progress(7, 4, stream=out) as bar:
+    for step in range(1, 8):
+      bar.update(step)
+  heads = [line.split(", ")[:2] for line in out.getvalue().splitlines()]
+  assert [epoch for _, epoch in heads] == ["epoch 1/1.75", "epoch 1.75/1.75"]
+
+
 def test_what_begins_is_named_from_then_on(clock):
   out = io.StringIO()
   with progress.Progress(8, 4, title="stage 1", stream=out) as bar:

@@ -70,7 +70,8 @@ class Progress:
   ):
     self._total = total_steps
     self._per_epoch = max(steps_per_epoch, 1)
-    self._epochs = -(-total_steps // self._per_epoch)
+    # Of a length in steps a fraction too, so that a run ends at its last epoch.
+    self._epochs = f"{total_steps / self._per_epoch:.4g}"
     self._title = title
     self._stream = sys.stdout if stream is None else stream
     self._step = start
