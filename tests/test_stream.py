@@ -72,6 +72,20 @@ def test_any_number_of_processes_gives_the_same_batches(root, workers):
   assert not np.array_equal(one[0][0], one[1][0])
 
 
+def test_a_batch_may_be_read_in_pieces(root, damaged, monkeypatch):
+  own = split(damaged[0], 2, refuse=False)
+  whole = fetched(split(root, 2), range(3)), fetched(own, range(3))
+  monkeypatch.setattr(stream, "PIECE", 2)
+  assert_same(fetched(split(root, 2), range(3)), whole[0])
+  assert_same(fetched(own, range(3)), whole[1])
+  rows = [np.array([0, 1, 2, 3, 4]), np.array([5])]
+  for size in (2, 64):
+    monkeypatch.setattr(stream, "PIECE", size)
+    first, second = stream.in_order(own, rows, 2)
+    assert [row for row, _ in first.failed] == [3, 4]
+    assert len(first.images) == 5 and len(second.images) == 1
+
+
 def test_any_step_can_be_asked_for(root):
   expected = fetched(split(root), range(8))
   reader = batches(split(root))

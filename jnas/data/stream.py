@@ -6,6 +6,7 @@ several that have a part of the rows each, and the number of processes that
 decode does not matter.
 """
 
+import collections
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 import functools
@@ -17,6 +18,7 @@ from jnas.data import decoding, device
 from jnas.data.decoding import Reply, Request
 from jnas.data.files import FileSplit
 
+PIECE = 64  # files that one process reads at once; a batch may be of several
 _TRIES = 1000  # files after one that cannot be read, to take its place
 
 
@@ -52,7 +54,7 @@ class Batches:
     self._decoders = decoding.pool(split.files.workers)
     self._per_epoch = device.steps_per_epoch(len(split), batch)
     self._order = functools.lru_cache(2)(self._permutation)
-    self._coming: dict[int, Future] = {}
+    self._coming: dict[int, list[Future]] = {}
 
   def fetch(self, step: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns images [rows, size, size, 3] and labels [rows] of a step.
@@ -64,12 +66,16 @@ class Batches:
     near = range(step, max(step + 1, min(step + 1 + self._ahead, stop)))
     for known in list(self._coming):
       if known not in near:
-        self._coming.pop(known).cancel()
+        for answer in self._coming.pop(known):
+          answer.cancel()
     for each in near:
       if each not in self._coming:
-        request = self._request(each, self.index(each))
-        self._coming[each] = self._decoders.submit(request)
-    reply, index = self._coming.pop(step).result(), self.index(step)
+        index = self.index(each)
+        self._coming[each] = [
+          self._decoders.submit(self._request(each, index[part], part.start))
+          for part in _pieces(len(index))
+        ]
+    reply, index = _joined(self._coming.pop(step)), self.index(step)
     for row, why in reply.failed:
       index[row], reply.images[row] = self._instead(step, index, row, why)
     return reply.images, self._split.labels[index]
@@ -118,14 +124,36 @@ def in_order(
   split: FileSplit, rows: Sequence[np.ndarray], ahead: int
 ) -> Iterator[Reply]:
   """Yields a `Reply` for the examples of each of `rows`, decoded ahead."""
-  files, coming = split.files, []
+  files, coming = split.files, collections.deque()
   decoders = decoding.pool(files.workers)
   rest = iter(rows)
   while True:
     while len(coming) <= ahead and (index := next(rest, None)) is not None:
       names = files.names[index].tolist()
-      request = Request(files.root, names, files.size)
-      coming.append(decoders.submit(request))
+      coming.append(
+        [
+          decoders.submit(Request(files.root, names[part], files.size))
+          for part in _pieces(len(names))
+        ]
+      )
     if not coming:
       return
-    yield coming.pop(0).result()
+    yield _joined(coming.popleft())
+
+
+def _pieces(count: int) -> list[slice]:
+  return [
+    slice(start, min(start + PIECE, count)) for start in range(0, count, PIECE)
+  ]
+
+
+def _joined(answers: list[Future]) -> Reply:
+  """Returns the replies of the pieces of a batch as one."""
+  replies = [answer.result() for answer in answers]
+  if len(replies) == 1:
+    return replies[0]
+  failed, start = [], 0
+  for reply in replies:
+    failed += [(start + row, why) for row, why in reply.failed]
+    start += len(reply.images)
+  return Reply(np.concatenate([reply.images for reply in replies]), failed)

@@ -15,7 +15,7 @@ from jnas.training import batches
 from jnas.training.batches import Feed
 
 Split = device.Split | FileSplit
-_AHEAD = 2  # batches that each decoding process may be ahead
+_AHEAD = 2  # pieces of a batch that each decoding process may be ahead
 
 
 def place(mesh: Mesh, *pairs: Any) -> tuple[Split, ...]:
@@ -59,7 +59,7 @@ def feed(
       seed=config.seed,
       name=name,
       least=config.data.crop_area,
-      ahead=ahead(split.files.workers),
+      ahead=ahead(split.files.workers, batch),
     )
     for split, name in zip(splits, names, strict=False)
   ]
@@ -72,9 +72,10 @@ def feed(
   )
 
 
-def ahead(workers: int) -> int:
-  """Batches that may be decoded before they are asked for, by all processes."""
-  return _AHEAD * decoding.pool(workers).count
+def ahead(workers: int, batch: int) -> int:
+  """Batches that may be decoded before they are asked for: at least two."""
+  pieces = _AHEAD * decoding.pool(workers).count
+  return max(2, -(-pieces * stream.PIECE // batch))
 
 
 def rows(batch: int, mesh: Mesh) -> slice:
@@ -105,7 +106,7 @@ def evaluated(
   local = parallel.local_batch(index.shape[1], mesh)
   at = np.arange(own.stop - own.start, dtype=np.int32) % local
   replies = stream.in_order(
-    split, index[:, own], ahead(split.files.workers)
+    split, index[:, own], ahead(split.files.workers, index.shape[1])
   )
   for i, reply in enumerate(replies):
     here = present[i, own].copy()
