@@ -101,6 +101,26 @@ def connect(
     ) from error
   if jax.process_index():
     sys.stdout = open(os.devnull, "w")
+  _meet()
+
+
+def _meet() -> None:
+  """Returns once all devices have sent each other something.
+
+  Gloo waits 30 seconds for the last one, the first time: where one process has
+  compiled a step so much earlier than another it would give up.
+  """
+  import jax
+  import jax.numpy as jnp
+  from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+  mesh = Mesh(np.asarray(jax.devices()), ("all",))
+  split = NamedSharding(mesh, PartitionSpec("all"))
+  ones = jax.make_array_from_callback(
+    (mesh.size,), split, lambda part: np.ones(1, np.float32)
+  )
+  whole = NamedSharding(mesh, PartitionSpec())
+  jax.jit(jnp.sum, out_shardings=whole)(ones).block_until_ready()
 
 
 def _reach(coordinator: str, listens: bool) -> None:
