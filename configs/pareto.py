@@ -22,7 +22,7 @@ def get_config(argument="cifar10"):
   config = config_lib.base()
   config.task, config.weights.lr_end = "pareto", 0.0
   if argument == "quick":
-    fast = "gold.lambda0=0.05 gold.t0=0 gold.rebuild=0.9"  # is compiled once
+    fast = "gold.lambda0=0.05 gold.t0=0 gold.flops_min=0.18 gold.rebuild=0.9"
     config.pareto.searches = (f"configs/gold_nas.py:quick {fast}",)
     config.pareto.update(most=4, random=2)
     config.train.update(length="5 epochs", batch=32)

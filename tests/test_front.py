@@ -79,7 +79,7 @@ def test_each_network_is_trained_once_and_as_in_the_search(tmp_path, trained):
   config, workdir = config_of(tmp_path / "gold"), tmp_path / "run"
   result = front.run(config, workdir)
   networks = record_of(workdir)["networks"]
-  # By cost; random ones from the median on.
+  # By cost; random ones within.
   names = ["gold_D", "gold_C", "gold_B", "gold_A", "random_A", "random_B"]
   assert [n["name"] for n in networks] == names
   assert [n["text"] for n in networks[3::-1]] == [one["text"] for one in lines]
@@ -91,7 +91,7 @@ def test_each_network_is_trained_once_and_as_in_the_search(tmp_path, trained):
     flat = config_lib.flatten(own)
     assert {name: flat[name] for name in SPACE} == SPACE
   flops = [n["flops"] for n in networks]
-  assert sum(flops[1:3]) / 2 * 0.6 < flops[4] <= flops[5]
+  assert flops[0] * 0.6 < flops[4] < flops[5] < flops[3] * 1.1
   # Again: nothing is trained; after a kill, what is missing.
   front.run(config, workdir)
   assert len(trained) == 6

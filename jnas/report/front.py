@@ -43,7 +43,6 @@ def document(
     ) from error
   names = list(dict.fromkeys([*folders, *(n["search"] for n in networks)]))
   colours = dict(zip(names, parts.colours(len(names)), strict=True))
-  colours[_RANDOM] = "muted"
   trained = [n for n in networks if n["test_accuracy"] is not None]
   under = f"{len(trained)} of {len(networks)} networks are trained"
   if len(trained) == len(networks):
@@ -96,8 +95,8 @@ def _fronts(
   if found and random:
     beaten = sum(any(_dominates(a, b) for a in found) for b in random)
     note += (
-      f" Of {len(random)} pruned at random {beaten} "
-      f"{'is' if beaten == 1 else 'are'} dominated by one that was found."
+      f" Of {len(random)} pruned at random {beaten or 'none'} "
+      f"{'are' if beaten > 1 else 'is'} dominated by one that was found."
     )
   return parts.Section("Pareto fronts", figures, note)
 

@@ -224,14 +224,15 @@ def _some(lines: list[Line], most: int) -> list[Line]:
 def _random(
   config: ml_collections.ConfigDict, source: _Source, flops: list[float]
 ) -> list[Line]:
-  """Networks pruned at random, to budgets from the sets' median on."""
+  """Networks pruned at random, to budgets that span those of the sets."""
   count = config.pareto.random
   if not count:
     return []
   data = build.read(config)
   spec = recipe.spec(source.config, len(data.classes))
   found = []
-  for k, budget in enumerate(np.quantile(flops, np.linspace(0.5, 1, count))):
+  shares = (np.arange(count) + 0.5) / count
+  for k, budget in enumerate(np.quantile(flops, shares)):
     while True:
       try:
         shape, seed = data.train_x.shape[1:], (config.seed, k)
