@@ -102,9 +102,12 @@ def search(
     if told.folder is not None:
       session.finish(told.folder, result)
   else:
-    problem = problem_lib.read(config, _images(config, data), devices)
+    images = _images(config, data)
+    problem = problem_lib.read(config, images, devices, workdir=workdir)
     plan = search_lib.build_plan(problem, problem.stages.first)
-    told = _run(plan, config, problem.mesh, workdir, progress)
+    told = _run(
+      plan, config, problem.mesh, workdir, progress, problem.files
+    )
     result = search_lib.finish(
       problem, told.plan, told.state, told.numbers, told.folder
     )

@@ -61,6 +61,7 @@ def goldnas(
   size: tuple[int, int],
   mu: float = 0.0,
   through_mean: bool = False,
+  costs: Arrays | None = None,
 ) -> base.Algorithm:
   """GOLD-NAS on a spec.
 
@@ -72,8 +73,9 @@ def goldnas(
       equation 5. If it is, the penalty cannot remove an edge's last operator
       and is flat where all logits are equal, as at the start; held constant it
       grows with every sigma, as appendix A.3 wants it to.
+    costs: [E, O] for each cell in place of its multiply-adds in millions.
   """
-  flops = {
+  flops = costs or {
     name: table / MEGA for name, table in cost.edge_flops(spec, size).items()
   }
   same = float(np.mean(np.concatenate([f.ravel() for f in flops.values()])))
@@ -351,7 +353,8 @@ def random_pruning(
 
 def _build(setting: Setting) -> base.Algorithm:
   own = setting.options
-  return goldnas(setting.spec, setting.size, own["mu"], own["through_mean"])
+  mean = own["through_mean"]
+  return goldnas(setting.spec, setting.size, own["mu"], mean, setting.costs)
 
 
 def _stages(setting: Setting) -> stages_lib.Stages:
@@ -393,6 +396,8 @@ def _problems(flat: Fields) -> list[str]:
       "arch.optimizer: goldnas needs sgd, got "
       f"{flat['arch.optimizer']}; Adam's moments know no pruned logit"
     )
+  if flat["gold.latency"] and not flat["gold.mu"]:
+    found.append("gold.latency: changes what gold.mu weighs, which is 0")
   if flat["gold.xi_min"] > flat["gold.xi_max"]:
     found.append(
       f"gold.xi_min: must not exceed gold.xi_max ({flat['gold.xi_max']}), got "
@@ -439,6 +444,9 @@ METHOD = Method(
     "gold.mu": Option(
       0.0, "weight of the expected FLOPs beside the uniform ones",
       (NOT_NEGATIVE,),
+    ),
+    "gold.latency": Option(
+      False, "costs are measured milliseconds on this device, rescaled"
     ),
     "gold.through_mean": Option(
       False, "differentiate the mean in equation 5"

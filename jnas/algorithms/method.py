@@ -75,6 +75,8 @@ class Setting(NamedTuple):
     warmup: steps of the stage in which alpha rests.
     size: (H, W) of the images.
     seed: of the run.
+    costs: what operators cost as measured, [E, O] by cell, in millions of
+      multiply-adds that take as long; None if they are counted.
   """
 
   spec: Spec
@@ -86,6 +88,7 @@ class Setting(NamedTuple):
   warmup: int = 0
   size: tuple[int, int] = (32, 32)
   seed: int = 0
+  costs: Mapping[str, Any] | None = None
 
   @property
   def clock(self) -> dict[str, Any]:

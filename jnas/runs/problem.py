@@ -1,6 +1,7 @@
 """What a search is given: data, devices, clock, stages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jnas.algorithms.stages import Stage, Stages
 from jnas.data import benchmark, device, sources
 from jnas.data.fingerprint import fingerprint
 from jnas.ops import backend
-from jnas.runs import build, feeds, recipe
+from jnas.runs import build, feeds, latency, recipe
 from jnas.runtime import parallel
 
 
@@ -28,6 +29,7 @@ class Problem(NamedTuple):
     stages: decides what is searched.
     table: true accuracies, or None.
     fingerprint: of the data.
+    latency: measured milliseconds of operators (`jnas.runs.latency`), or None.
   """
 
   config: ml_collections.ConfigDict
@@ -38,6 +40,12 @@ class Problem(NamedTuple):
   stages: Stages
   table: benchmark.Table | None
   fingerprint: str
+  latency: Mapping[str, float] | None = None
+
+  @property
+  def files(self) -> dict[str, Any]:
+    """What of it a run keeps, by file name."""
+    return {} if self.latency is None else {latency.FILE: dict(self.latency)}
 
 
 def read(
@@ -45,6 +53,7 @@ def read(
   data: sources.ImageData | None = None,
   devices: Sequence[jax.Device] | None = None,
   place: Callable[..., Any] = feeds.place,
+  workdir: str | os.PathLike[str] | None = None,
 ) -> Problem:
   """The data, the devices and the stages of a config.
 
@@ -53,6 +62,7 @@ def read(
     data: if they are not those that the config names.
     devices: if they are not all.
     place: how data get there, as `feeds.place`.
+    workdir: of the run, where one before has kept what it measured.
   """
   data = data or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
@@ -74,19 +84,29 @@ def read(
     table.best(config.space.column)  # tells a wrong name before the search
   own = backend.of(parallel.platform(mesh))
   stages = recipe.stages(config, spec, clock, data.train_x.shape[1:3], own)
+  measured = None
+  if recipe.options(config, clock).get("latency") and place is feeds.place:
+    size = data.train_x.shape[1:3]
+    measured = latency.table(spec, size, config.train.batch, own, workdir)
   return Problem(
-    config, data, mesh, splits, clock, stages, table, fingerprint(*data)
+    *(config, data, mesh, splits, clock, stages, table),
+    fingerprint(*data),
+    measured,
   )
 
 
 def algorithm(problem: Problem, stage: Stage) -> base.Algorithm:
   """The algorithm of one stage."""
+  size, costs = problem.data.train_x.shape[1:3], None
+  if problem.latency is not None:
+    costs = latency.costs(problem.stages.first.spec, size, problem.latency)
   return recipe.algorithm(
     problem.config,
     stage,
     stage_clock(problem, stage),
-    problem.data.train_x.shape[1:3],
+    size,
     backend.of(parallel.platform(problem.mesh)),
+    costs,
   )
 
 

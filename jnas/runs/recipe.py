@@ -1,6 +1,6 @@
 """From a config to what is searched, and by which algorithm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
 from typing import Any
 
@@ -127,6 +127,7 @@ def algorithm(
   clock: Clock,
   size: tuple[int, int],
   backend: Backend,
+  costs: Mapping[str, Any] | None = None,
 ) -> base.Algorithm:
   """The algorithm of a config for one stage.
 
@@ -136,8 +137,10 @@ def algorithm(
     clock: of the stage.
     size: (H, W) of the images.
     backend: of the devices that it is built for.
+    costs: of operators, if they were measured (`Setting.costs`).
   """
   setting = _setting(config, stage.spec, clock, size, backend, stage.index)
+  setting = setting._replace(costs=costs)
   if config.space.edges == "searched" and stage.index == 0:
     found = edges.edge_search(stage.spec, setting.estimate)
   else:

@@ -53,9 +53,9 @@ def run(
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
   workdir_lib.check(config, workdir)
-  problem = problem_lib.read(config)
+  problem = problem_lib.read(config, workdir=workdir)
   plan = build_plan(problem, problem.stages.first)
-  files = {}
+  files = problem.files
   if problem.table:
     files["benchmark.json"] = evaluation.reference(
       problem.table, config_lib.flatten(config)

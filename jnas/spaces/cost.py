@@ -6,7 +6,7 @@ each normalised element and one for each that goes through a ReLU: so the 557
 million of P-DARTS on ImageNet. NAS-Bench-201 adds the classifier's bias.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import itertools
 import math
 import operator
@@ -258,14 +258,34 @@ def edge_flops(spec: Spec, size: tuple[int, int]) -> dict[str, np.ndarray]:
   array([[   0., 6656.],
          [   0., 6656.]])
   """
+  return edge_costs(
+    spec, size, lambda op, *where: table.get(op).counts(*where).macs
+  )
+
+
+def edge_costs(
+  spec: Spec,
+  size: tuple[int, int],
+  cost: Callable[[str, int, tuple[int, int], int], float],
+) -> dict[str, np.ndarray]:
+  """What each operator costs on each edge, as `edge_flops` has it.
+
+  Args:
+    spec: the network.
+    size: H and W of the images.
+    cost: (operator, channels, (H, W) of what it reads, stride) -> its cost.
+  """
   found = {name: np.zeros(cell.shape) for name, cell in spec.searched}
   for shapes in layer_shapes(spec, size):
     cell = spec.cell(shapes.layer.cell)
     if isinstance(cell, Cell):
-      found[shapes.layer.cell] += [
-        [works[op].macs for op in cell.ops]
-        for works in _edges(spec, shapes, cell)
-      ]
+      c, layer = shapes.channels // spec.partial, shapes.layer
+      inside = {1: shapes.output[:2], 2: shapes.inputs[1][:2]}
+      for e, (source, _) in enumerate(cell.edges):
+        stride = 2 if layer.reduction and source < cell.inputs else 1
+        found[layer.cell][e] += [
+          cost(op, c, inside[stride], stride) for op in cell.ops
+        ]
   return found
 
 
