@@ -307,7 +307,9 @@ def test_what_survives_is_written_down_in_the_epoch_that_algorithm_1_says(
     weights = table(EPOCHS[epoch][0], kept(stage.left))
     values = {"valid_accuracy": stage.stop / 100}
     state = SimpleNamespace(arch={})
-    lines += pareto.records(problem, stage, state, weights, values)
+    lines += pareto.records(
+      problem, stage, state, weights, values, "accuracy"
+    )
   assert [name for name, _ in lines] == ["pareto.jsonl"] * 3
   expected = [(2, 2.0, WHOLE), (10, 6.25, LAST), (12, 18.25, LAST)]
   for (_, line), (epoch, weight, flops) in zip(lines, expected, strict=True):
