@@ -1,6 +1,7 @@
 """Networks that segment: strides, dilation, the head, what is measured."""
 
 import functools
+import types
 
 import jax
 from jax import lax
@@ -12,7 +13,7 @@ from test_cnn import drawn, normal
 from jnas.genotype import ZOO, Genotype, NasBench201Genotype, StackGenotype
 from jnas.ops import plain
 from jnas.spaces import cnn, dilation, discrete, segment
-from jnas.training import segmentation
+from jnas.training import losses, segmentation
 
 TINY = Genotype(
   [("sep_conv_3x3", 0), ("dil_conv_3x3", 1), ("avg_pool_3x3", 2)],
@@ -277,3 +278,30 @@ def test_ignored_pixels_have_neither_loss_nor_gradient():
   own = jax.grad(lambda y: segmentation.cross_entropy(y, labels)[0].sum())
   gradient = own(logits)
   assert not gradient[0, :, 1].any() and gradient[0, :, 0].all()
+
+
+def test_the_loss_is_that_of_all_pixels_whatever_replica_has_them():
+  """Replicas of which one has hardly a pixel that counts."""
+  network = types.SimpleNamespace(
+    apply=lambda variables, x, *args, **options: (x, {"batch_stats": {}})
+  )
+  labels = np.full((2, 3, 4), segmentation.IGNORED)
+  labels[0, :, :3], labels[1, 0, 0] = 1, 2
+  logits, keys = normal(2, 3, 4, 3), jax.random.split(jax.random.key(0), 2)
+
+  def loss(rows, mean):
+    own = segmentation.objective(network, mean)
+    batch = losses.Batch(logits[rows], jnp.asarray(labels)[rows], keys[rows])
+    value, outcome = own({}, {}, None, batch, None)
+    return np.array([value, outcome.scores["accuracy"]])
+
+  mean = (labels != segmentation.IGNORED).sum() / 2
+  halves = [loss(slice(i, i + 1), lambda own: mean) for i in range(2)]
+  np.testing.assert_allclose(
+    np.mean(halves, 0), loss(slice(0, 2), lambda own: own), rtol=1e-6
+  )
+  known = labels != segmentation.IGNORED
+  log_p = np.asarray(jax.nn.log_softmax(logits))
+  expected = -np.mean([log_p[(*at, labels[tuple(at)])]
+                       for at in np.argwhere(known)])
+  np.testing.assert_allclose(np.mean(halves, 0)[0], expected, rtol=1e-5)
