@@ -84,6 +84,18 @@ def test_an_asynchronous_collective_counts_once():
   assert found.collective_bytes == 3 * 7 * (8 * 4 + 6 * 2)
 
 
+def test_kernels_and_what_they_move_are_counted():
+  found = compiled.work(TEXT)
+  # y and s of the inner loop and its condition; kc, next and z of the outer
+  # one and its condition; zc, and the copies in the call and the branch.
+  assert found.kernels == 3 * (7 * 3 + 4) + 3
+  inner = 2 * 32 + (32 + 12 + 2 * 32) + (1 + 4 + 32)
+  assert inner == 209
+  outer = (4 + 4) + 3 * 4 + (32 + 2 * 36) + (1 + 4 + 4)
+  rest = (4 + 4) + 32 + 32
+  assert found.moved_bytes == 3 * (7 * inner + outer) + rest
+
+
 @pytest.mark.parametrize(
   "old, new",
   [

@@ -8,7 +8,8 @@ import jax
 import pytest
 
 from jnas import config as config_lib
-from jnas.runs import plan, programs
+from jnas.runs import plan, programs, targets
+from jnas.runtime import compiled
 
 TINY = (
   "--config=configs/darts.py:quick",
@@ -112,11 +113,24 @@ def test_idle_lanes_are_told():
   def advice(batch, target):
     found = needed(TINY[0][9:], *(w[9:] for w in TINY[1:]))
     found = found._replace(batch=batch * found.mesh.size)
-    return plan._advice(found, plan.Target(target, [], None))
+    return plan._advice(found, targets.Target(target, []))
 
   (told,) = advice(96, "v5e:2x2")
   assert "a chip has 96 examples" in told and "128 would cost" in told
   assert not advice(256, "v5e:2x2") and not advice(96, "cpu")
+
+
+def test_a_step_of_a_gpu_is_what_it_moves_and_starts():
+  work = compiled.Work(kernels=1000, moved_bytes=48 * 10**9)
+  gpu = targets.GPUS["h200"]
+  found = plan._step_seconds(work, gpu, steps=10)
+  assert found == pytest.approx(0.001 + 100 * plan._LAUNCH)
+  program = {
+    "step_cycles": None, "step_seconds": found, "unknown_loops": 0,
+    "kernels": 100, "moved_bytes": 2**30,
+  }
+  assert "100 kernels and 1.00 GiB" in plan._duration(program)
+  assert plan._step_seconds(work, targets.Chip(2**30), steps=10) is None
 
 
 def test_the_time_on_a_chip_without_a_known_clock_is_left_out():
@@ -155,12 +169,12 @@ def test_what_does_not_fit_and_what_takes_time_is_told():
     assert part in text
 
 
-@pytest.mark.parametrize("name", ["v5e", "v7:2x2", "h200", "v5e:2", "v5e:axb"])
+@pytest.mark.parametrize("name", ["v5e", "v7:2x2", "h100", "v5e:2", "v5e:axb"])
 def test_a_wrong_target_is_told_with_what_there_is(capsys, name):
   assert plan.main([*TINY, f"--target={name}"]) == 2
   error = capsys.readouterr().err
   assert f"got {name!r}" in error and error.count("\n") == 1
-  for right in ("cpu", "here", *plan.CHIPS):
+  for right in ("cpu", "here", *targets.TPUS):
     assert right in error
 
 

@@ -2,80 +2,30 @@
 
   python -m jnas.runs.plan --config=configs/darts.py:quick --target=v5e:2x2
 
-The target is a slice of TPUs, as v4:2x2x1, v5e:2x2, v5p:2x2x1 or v6e:2x2, which
-its own compiler compiles for; `cpu`; or `here`, all devices of this machine.
-Nothing is trained. Any field is set by --config.GROUP.FIELD=VALUE. Memory is
-that of one chip, in MiB; the time of a step is an estimate of the compiler's.
+The target is a slice of TPUs, as v4:2x2x1, v5e:2x2, v5p:2x2x1 or v6e:2x2, or
+one GPU, h200, which its own compiler compiles for; `cpu`; or `here`, all
+devices of this machine. Nothing is trained. Any field is set by
+--config.GROUP.FIELD=VALUE. Memory is that of one chip, in MiB; the time of a
+step is an estimate.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
-import importlib.util
 import json
-import os
-import re
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from jax.experimental import topologies
 import ml_collections
 
 from jnas import config as config_lib
-from jnas.runs import programs
-from jnas.runtime import compiled, machine
+from jnas.runs import programs, targets
+from jnas.runtime import compiled
 
 _MIB = 2**20
 _LANES = 128  # of the vectors of a TPU
-
-
-class Chip(NamedTuple):
-  """A kind of TPU.
-
-  Attributes:
-    memory: bytes of its HBM.
-    clock: cycles a second, None where that isn't public.
-  """
-
-  memory: int
-  clock: float | None
-
-
-# Memory as cloud.google.com/tpu/docs has it. A clock follows from the peak rate
-# there, 275e12, 197e12 and 459e12 operations a second, and the units that JAX
-# knows of (jax/_src/pallas/mosaic/tpu_info.py), 8, 4 and 8, each of which does
-# 2 * 128 * 128 a cycle. For v6e such a quotient is no clock that a chip has.
-CHIPS: Mapping[str, Chip] = {
-  "v4": Chip(32 * 2**30, 1.05e9),
-  "v5e": Chip(16 * 2**30, 1.5e9),
-  "v5p": Chip(95 * 2**30, 1.75e9),
-  "v6e": Chip(32 * 2**30, None),
-}
-_TARGETS = (
-  "cpu, here, or a slice of TPUs as v4:2x2x1, v5e:2x2, v5p:2x2x1, v6e:2x2"
-)
-
-
-class Target(NamedTuple):
-  """What is compiled for.
-
-  Attributes:
-    name: as it was asked for.
-    devices: or descriptions of them.
-    memory: bytes of one, if known.
-    clock: cycles a second, if known.
-  """
-
-  name: str
-  devices: Sequence[jax.Device]
-  memory: int | None
-  clock: float | None = None
-
-  @property
-  def kind(self) -> str:
-    """The name without the shape."""
-    return self.name.partition(":")[0]
+_LAUNCH = 3e-6  # seconds that starting a kernel of a GPU takes, about
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     allow_abbrev=False,
   )
   parser.add_argument("--config", required=True, help="PATH.py[:argument]")
-  parser.add_argument("--target", default="here", help=_TARGETS)
+  parser.add_argument("--target", default="here", help=targets.NAMES)
   parser.add_argument("--json", action="store_true", help="one object instead")
   options, fields = parser.parse_known_args(arguments)
   try:
@@ -96,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"expected fields as --config.GROUP.FIELD=VALUE, got {odd[0]}"
       )
     config = config_lib.load(options.config, fields)
-    found = plan(config, target(options.target))
+    found = plan(config, targets.find(options.target))
   except (ValueError, OSError) as error:
     print(f"plan: {error}", file=sys.stderr)
     return 2
@@ -104,41 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   return 0
 
 
-def target(name: str) -> Target:
-  """The devices that a name stands for.
-
-  Raises:
-    ValueError: there are none, or their compiler is missing.
-  """
-  if name == "here":
-    return Target(name, jax.devices(), machine.memory())
-  if name == "cpu":
-    return Target(name, jax.devices("cpu"), None)
-  kind, _, shape = name.partition(":")
-  if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
-    raise ValueError(
-      f"--target: expected {_TARGETS}; got {name!r}; GPUs that are not here "
-      "cannot be planned for yet"
-    )
-  if importlib.util.find_spec("libtpu") is None:
-    raise ValueError(
-      f"--target: the compiler for {name} is missing; "
-      "pip install 'jnas[plan-tpu]' brings it"
-    )
-  # It neither asks the cloud for a TPU, nor minds another process like it.
-  os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-  os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-  try:
-    devices = topologies.get_topology_desc(name, "tpu").devices
-  except Exception as error:  # of many types, as the compiler has it
-    told = str(error).partition("\n")[0]
-    raise ValueError(
-      f"--target: expected {_TARGETS}; got {name!r}: {told}"
-    ) from error
-  return Target(name, devices, *CHIPS[kind])
-
-
-def plan(config: ml_collections.ConfigDict, to: Target) -> dict[str, Any]:
+def plan(
+  config: ml_collections.ConfigDict, to: targets.Target
+) -> dict[str, Any]:
   """What --json prints: each program that the run needs, compiled.
 
   Args:
@@ -150,7 +68,7 @@ def plan(config: ml_collections.ConfigDict, to: Target) -> dict[str, Any]:
   return {
     "target": to.name,
     "chips": needed.mesh.size,
-    "memory": to.memory,
+    "memory": to.chip and to.chip.memory,
     "batch": needed.batch,
     "steps": needed.steps,
     "seconds": _seconds(each),
@@ -172,11 +90,11 @@ def _seconds(each: Sequence[Mapping[str, Any]]) -> float | None:
   return sum(parts) if parts and len(parts) == len(known) else None
 
 
-def _advice(needed: programs.Programs, to: Target) -> list[str]:
+def _advice(needed: programs.Programs, to: targets.Target) -> list[str]:
   """What wastes the devices."""
   local = needed.batch // needed.mesh.size
   full = -(-local // _LANES) * _LANES
-  if to.kind in CHIPS and full != local:
+  if to.tpu and needed.images and full != local:
     return [
       f"a chip has {local} examples a step; features of narrow networks have "
       f"the batch in {_LANES} lanes, so that {full} would cost about as much"
@@ -184,7 +102,7 @@ def _advice(needed: programs.Programs, to: Target) -> list[str]:
   return []
 
 
-def _compile(program: programs.Program, to: Target) -> dict[str, Any]:
+def _compile(program: programs.Program, to: targets.Target) -> dict[str, Any]:
   """What compiling a program says, as it is printed with --json."""
   lowered = program.function.lower(*program.arguments)
   began, spent = time.perf_counter(), time.process_time()
@@ -210,18 +128,35 @@ def _compile(program: programs.Program, to: Target) -> dict[str, Any]:
   total = sum(needed.values()) - 2 * needed["aliased"]
   each = program.steps
   cycles = work.cycles / each or None
+  fits = None if to.chip is None else total <= to.chip.memory
   return told | {
     "compile_seconds": seconds,
     "compile_cpu_seconds": time.process_time() - spent,
     **needed,
     "total": total,
-    "fits": None if to.memory is None else total <= to.memory,
+    "fits": fits,
     "step_cycles": cycles,
-    "step_seconds": cycles / to.clock if cycles and to.clock else None,
+    "kernels": work.kernels / each,
+    "moved_bytes": work.moved_bytes / each,
+    "step_seconds": _step_seconds(work, to.chip, each),
     "collectives": work.collectives / each,
     "collective_bytes": work.collective_bytes / each,
     "unknown_loops": work.unknown_loops,
   }
+
+
+def _step_seconds(
+  work: compiled.Work, chip: targets.Chip | None, steps: int
+) -> float | None:
+  """An estimate of a step's time, None where there is nothing to go by."""
+  if chip is None:
+    return None
+  if chip.clock and work.cycles:
+    return work.cycles / chip.clock / steps
+  if chip.bandwidth:
+    moving = work.moved_bytes / chip.bandwidth
+    return (moving + work.kernels * _LAUNCH) / steps
+  return None
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
@@ -257,10 +192,17 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 def _duration(program: Mapping[str, Any]) -> str:
   """The time of a step, or why it isn't told."""
   cycles, seconds = program["step_cycles"], program["step_seconds"]
-  if not cycles:
-    return "unknown: this compiler estimates none"
   loops = program["unknown_loops"]
   unknown = f"; {loops} loops of unknown length count once" if loops else ""
+  if seconds and not cycles:
+    return (
+      f"{1000 * seconds:,.2f} ms a step, an estimate from "
+      f"{program['kernels']:,.0f} kernels and "
+      f"{program['moved_bytes'] / 2**30:,.2f} GiB that they read and write"
+      f"{unknown}"
+    )
+  if not cycles:
+    return "unknown: this compiler estimates none"
   if seconds is None:
     return (
       f"unknown, as the chip's clock is; an estimate of {cycles:,.0f} cycles a "

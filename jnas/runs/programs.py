@@ -50,6 +50,7 @@ class Programs(NamedTuple):
     steps: of the run.
     each: the programs, in the order in which they are needed.
     left_out: what is not among them, for people.
+    images: whether examples are images.
   """
 
   mesh: Mesh
@@ -57,6 +58,7 @@ class Programs(NamedTuple):
   steps: int
   each: Sequence[Program]
   left_out: Sequence[str]
+  images: bool = True
 
 
 def of(
@@ -230,7 +232,9 @@ def _of_text(config, devices) -> Programs:
   state = jax.eval_shape(run.init)
   each = _steps(config, run, problem.mesh, state, counts)
   batch = config.train.batch
-  return Programs(problem.mesh, batch, run.total, each, ["the evaluation"])
+  return Programs(
+    problem.mesh, batch, run.total, each, ["the evaluation"], images=False
+  )
 
 
 def _shape(array: Any, mesh: Mesh, spec: PartitionSpec) -> Any:

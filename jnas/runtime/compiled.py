@@ -23,6 +23,11 @@ _EITHER = re.compile(r"\b(?:true|false)_computation=%?([\w.-]+)")
 _ARRAY = re.compile(r"\b(pred|bf16|[a-z]\d+)(?:e\dm\d\w*)?\[([\d,]*)\]")
 _INDEX = re.compile(r"\bindex=(\d+)")
 _NAME = re.compile(r"%([\w.-]+)")
+# What does nothing by itself when it runs.
+_FREE = (
+  *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
+  *("after-all", "partition-id", "replica-id"),
+)
 _COPIES = ("copy", "copy-start", "copy-done", "bitcast")
 _COLLECTIVES = (
   "all-reduce",
@@ -79,6 +84,9 @@ class Work(NamedTuple):
       instructions that it says nothing of count as none.
     collectives: how many are started.
     collective_bytes: of their results.
+    kernels: operations that are started one after another: on GPUs kernels and
+      calls of libraries.
+    moved_bytes: of what these read and write, as if nothing stayed in caches.
     unknown_loops: loops whose length the text doesn't say; what is in them
       counts once.
   """
@@ -86,6 +94,8 @@ class Work(NamedTuple):
   cycles: int = 0
   collectives: int = 0
   collective_bytes: int = 0
+  kernels: int = 0
+  moved_bytes: int = 0
   unknown_loops: int = 0
 
   def __add__(self, other: "Work") -> "Work":
@@ -93,7 +103,7 @@ class Work(NamedTuple):
 
   def times(self, trips: int) -> "Work":
     """This work, so many times; a loop in a loop is still one loop."""
-    counts = (trips * n for n in self[:3])
+    counts = (trips * n for n in self[:-1])
     return Work(*counts, self.unknown_loops)
 
 
@@ -171,7 +181,11 @@ def _instruction(
   # Of an asynchronous one the start counts, and its end is another operation.
   if found.op.removesuffix("-start") in _COLLECTIVES:
     own += Work(collectives=1, collective_bytes=_bytes(found.shape))
-  return own
+  if found.op in _FREE or found.op.endswith("-done"):
+    return own
+  read = (inside.instructions.get(name) for name in found.names)
+  moved = _bytes(found.shape) + sum(_bytes(r.shape) for r in read if r)
+  return own + Work(kernels=1, moved_bytes=moved)
 
 
 def _trips(
