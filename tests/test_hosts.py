@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+from PIL import Image
 import pytest
 
 from jnas import main
@@ -141,14 +143,16 @@ def test_flags_that_find_the_others():
   hosts.check(True, "[fe80::1]:9876", 1, 0)
 
 
-def together(workdir: pathlib.Path, devices: int) -> list[subprocess.Popen]:
+def together(
+  workdir: pathlib.Path, devices: int, more: tuple[str, ...] = ()
+) -> list[subprocess.Popen]:
   """The command of a user, as two processes."""
   found = (
     *("--distributed", f"--coordinator=127.0.0.1:{free_port()}"),
     *("--processes=2", f"--workdir={workdir}"),
   )
   return [
-    start([*COMMAND, *found, f"--process_id={index}"], devices)
+    start([*COMMAND, *found, *more, f"--process_id={index}"], devices)
     for index in (0, 1)
   ]
 
@@ -202,3 +206,28 @@ def test_a_search_of_two_processes_goes_on_as_if_nothing_had_been(
   assert {path.name for path in workdir.iterdir()} == {
     path.name for path in (tmp_path / "whole").iterdir()
   }
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_reads_its_share_of_a_folder(tmp_path):
+  rng = np.random.default_rng(0)
+  for part, count in (("train", 24), ("val", 8)):
+    for label in range(3):
+      folder = tmp_path / "images" / part / f"class{label}"
+      folder.mkdir(parents=True)
+      for i in range(count):
+        image = rng.integers(0, 120, (*rng.integers(20, 40, 2), 3), np.uint8)
+        image[..., label] += 100
+        Image.fromarray(image).save(folder / f"{i}.jpg")
+  more = (
+    *("--config.data.name=imagenet", f"--config.data.path={folder.parents[1]}"),
+    *("--config.data.limit=0", "--config.data.size=32"),
+    *("--config.data.workers=1", "--config.data.crop_area=0.5"),
+    *("--config.train.batch=8", "--config.train.length=3 epochs"),
+  )
+  whole = start([*COMMAND, *more, f"--workdir={tmp_path / 'whole'}"], 2)
+  statuses, outputs = ended(
+    [*together(tmp_path / "two", 1, more), whole], 900
+  )
+  assert statuses == [0, 0, 0], outputs
+  assert records(tmp_path / "two") == records(tmp_path / "whole")

@@ -8,6 +8,7 @@ import textwrap
 import time
 
 import jax
+import jax.numpy as jnp
 from made_up_images import CLASSES, folder
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ from jnas.data import files as files_lib
 from jnas.data.fingerprint import fingerprint
 from jnas.runs import feeds
 from jnas.runtime import parallel
+from jnas.training import batches as feed_lib
 
 SIZE = 16
 
@@ -275,3 +277,17 @@ def test_one_level_reads_one_stream(root):
   again, same = one.fetch(2, 2)
   assert same is again and len(one.specs) == 2
   np.testing.assert_array_equal(again.x, first.x)
+
+
+def test_a_step_draws_its_own_part_of_what_was_fetched():
+  x = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 4, 3), np.uint8)
+  y = np.arange(6, dtype=np.int32).reshape(3, 2)
+  brought = feed_lib.Fetched(jnp.asarray(x), jnp.asarray(y), jnp.int32(5))
+  draw = feed_lib.image_draw(
+    seed=0, batch=4, local=2, offset=lambda local: 2,
+    mean=(0.0,) * 3, std=(1.0,) * 3,
+  )
+  for i in range(3):
+    batch = draw(brought, "train", jnp.int32(5 + i))
+    np.testing.assert_array_equal(batch.y, y[i])
+    np.testing.assert_allclose(batch.x, x[i] / 255, atol=1e-6)
