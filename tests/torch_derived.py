@@ -1,9 +1,12 @@
 """The networks of genotypes in PyTorch, with the names of DARTS's code."""
 
-import torch
-from torch import nn
+import pytest
 
-from jnas import genotype as genotype_lib
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from jnas import genotype as genotype_lib  # noqa: E402
 
 
 def batch_norm(channels):
