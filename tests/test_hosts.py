@@ -181,7 +181,10 @@ def records(workdir: pathlib.Path) -> list:
 def test_a_search_of_two_processes_goes_on_as_if_nothing_had_been(
   tmp_path, devices
 ):
-  whole = start([*COMMAND, f"--workdir={tmp_path / 'whole'}"], 2 * devices)
+  if devices == 1:
+    whole = [start([*COMMAND, f"--workdir={tmp_path / 'whole'}"], 2)]
+  else:  # gloo sums more than two devices in another order than one process
+    whole = together(tmp_path / "whole", devices)
   workdir = tmp_path / "two"
   first, second = processes = together(workdir, devices)
   wait_for_step(workdir, 8, processes)
@@ -198,16 +201,11 @@ def test_a_search_of_two_processes_goes_on_as_if_nothing_had_been(
   assert statuses == [143, 143], outputs
   assert "stopped by SIGTERM after step" in outputs[0]
 
-  statuses, outputs = ended([*together(workdir, devices), whole], 600)
-  assert statuses == [0, 0, 0], outputs
+  statuses, outputs = ended([*together(workdir, devices), *whole], 600)
+  assert not any(statuses), outputs
   assert "genotype: Genotype(" in outputs[0]
   assert "genotype" not in outputs[1]  # process 0 speaks
-  found, right = records(workdir), records(tmp_path / "whole")
-  if devices == 1:
-    assert found == right
-  else:  # four replicas are added in another order
-    assert [each["step"] for each in found] == [each["step"] for each in right]
-    assert found[0] == pytest.approx(right[0], rel=1e-5)
+  assert records(workdir) == records(tmp_path / "whole")
   assert {path.name for path in workdir.iterdir()} == {
     path.name for path in (tmp_path / "whole").iterdir()
   }
