@@ -75,7 +75,7 @@ def compile_row(row: Row) -> dict[str, Any]:
     ValueError: there is none of that name.
   """
   from jnas import config as config_lib
-  from jnas.runs import plan, programs
+  from jnas.runs import plan, programs, targets
 
   fields = (
     "data.name=benchmarks.compile_for:images",
@@ -83,12 +83,12 @@ def compile_row(row: Row) -> dict[str, Any]:
     *row.fields,
   )
   config = config_lib.load(row.config, [f"--config.{f}" for f in fields])
-  to = plan.target(row.target)
+  to = targets.find(row.target)
   found = programs.of(config, to.devices[: row.chips])
   named = {each.name: each for each in found.each}
   if row.program not in named:
     raise ValueError(f"expected one of {', '.join(named)}, got {row.program}")
-  return plan._compile(named[row.program], to)
+  return plan.compile_program(named[row.program], to)
 
 
 def _measured(name: str, limit: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ files, which are searched first: configs/gold_nas.py:mu=0 and :mu=1. Expected,
 with six networks of each, trained three times: 2.99 % test error with 245 M
 multiply-adds to 2.53 % with 546 M; on a V100 10 hours a search and 0.3 to 1.2
 days a training. It goes on where it was stopped. :quick prunes digits and
-trains what it records and two at random, in two minutes or so.
+trains what it records and two at random, in some minutes.
 """
 
 from jnas import config as config_lib

@@ -7,7 +7,7 @@ Table 5 of EnTranNAS: PASCAL VOC 2012 at an output stride of 16 and 513 x 513
 pixels, mIoU of 75.1 % with DARTS, 77.1 % with EnTranNAS-DST. :voc is the
 default. --config.segment.init=FOLDER begins with a classifier: a run of
 configs/retrain.py with --config.space.stem=imagenet, as deep and as wide.
-:quick segments made-up shapes, in two minutes and without data.
+:quick segments made-up shapes, in some minutes and without data.
 """
 
 from jnas import config as config_lib

@@ -224,7 +224,7 @@ def _train_text(
   problem = language.read(config, devices, data=_text(data))
   spec = language.derived(config, problem)
   plan = language.build_training(problem, spec)
-  files = language.records(problem, genotype)
+  files = language.records(problem, retrain.origin(genotype))
   told = _run(plan, config, problem.mesh, workdir, progress, files)
   if told.folder is not None:
     result = language.trained(problem, spec, told.state, told.numbers)

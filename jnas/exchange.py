@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas import genotype as genotype_lib
-from jnas.data import augment
+from jnas.data import augment, cifar, files
 from jnas.genotype import AnyGenotype
 from jnas.ops import backend as backend_lib
 from jnas.ops.backend import Backend
@@ -38,15 +38,12 @@ _PLATFORMS = ("cpu", "tpu", "cuda")  # that a program is exported for
 _IMAGES = 4  # on which networks are compared
 # The largest difference of logits, as a part of the largest logit.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+_CIFAR = cifar.FORMS["cifar10"]
 # What CIFAR-10's and ImageNet's networks of the field were trained on, where a
 # file does not say it: size, mean and deviation.
 _PUBLISHED = {
-  False: (
-    32,
-    (0.49139968, 0.48215827, 0.44653124),
-    (0.24703233, 0.24348505, 0.26158768),
-  ),
-  True: (224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+  False: (32, _CIFAR.mean, _CIFAR.std),
+  True: (224, files.MEAN, files.STD),
 }
 
 

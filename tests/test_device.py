@@ -61,8 +61,12 @@ def test_steps_share_one_program():
 
 
 def test_take():
-  split = device.place(np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1),
-                       np.arange(6, dtype=np.int32))
+  split = jax.device_put(
+    device.split(
+      np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1),
+      np.arange(6, dtype=np.int32),
+    )
+  )
   assert split.x.shape == (6, 4) and len(split) == 6
   x, y = jax.jit(device.take)(split, jnp.array([5, 0, 5]))
   np.testing.assert_array_equal(y, [5, 0, 5])
@@ -71,9 +75,10 @@ def test_take():
   assert x.dtype == jnp.uint8 and x.shape == (3, 2, 2, 1)
 
 
-def test_place_takes_a_sharding():
+def test_a_split_is_placed_as_a_whole():
   last = jax.devices()[-1]
-  split = device.place(np.zeros((3, 1)), np.zeros(3, np.int32), last)
+  split = device.split(np.zeros((3, 1)), np.zeros(3, np.int32))
+  split = jax.device_put(split, last)
   assert split.x.devices() == split.y.devices() == {last}
 
 
@@ -103,4 +108,4 @@ def test_wrong_arguments():
   for x, y in ((np.zeros((3, 1)), np.zeros(2)), (np.zeros((0, 1)), np.zeros(0)),
                (np.zeros((3, 1)), np.zeros((3, 1)))):
     with pytest.raises(ValueError, match="as many images as labels"):
-      device.place(x, y)
+      device.split(x, y)

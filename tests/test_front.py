@@ -102,7 +102,7 @@ def test_each_network_is_trained_once_and_as_in_the_search(tmp_path, trained):
   (tmp_path / "gold" / "pareto.jsonl").write_text("")  # nobody asks again
   front.run(config, workdir)
   assert [folder.name for folder, _ in trained[6:]] == ["gold_B"]
-  assert record_of(workdir)["networks"][2]["test_accuracy"] == 0.9 - 0.07
+  assert record_of(workdir)["networks"][2]["retrained"] == 0.9 - 0.07
 
 
 def test_a_budget_of_networks_spans_the_set(tmp_path, trained):
@@ -180,7 +180,7 @@ def page_of(tmp_path, count=3, known=("A", "B", "C"), random=True):
       "params": 1.0 + i,
       "operators": 5,
       "accuracy": 0.8,
-      **({"test_accuracy": accuracy} if letter in known else {}),
+      **({"retrained": accuracy} if letter in known else {}),
     }
     for source, accuracies in (("gold", (0.9, 0.92, 0.91)), ("random", (0.85,)))
     for i, (letter, accuracy) in enumerate(zip("ABC", accuracies, strict=False))

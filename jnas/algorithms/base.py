@@ -93,13 +93,17 @@ def edge_weights(
 ) -> Weights:
   """The edge weights of all cells in one step, transit cells included.
 
+  An evaluation comes after a step, and takes the schedules as it had them: what
+  they have in the step to come nothing was trained with.
+
   Args:
     algorithm: with the relaxation.
     arch: its architecture parameters.
-    key: of the step's draw, or None.
+    key: of the step's draw, or None in an evaluation.
     state: with `step`, and the `derivation` that transit cells compute.
   """
-  weights = dict(algorithm.relax(arch, key, state.step))
+  step = state.step if key is not None else jnp.maximum(state.step - 1, 0)
+  weights = dict(algorithm.relax(arch, key, step))
   if state.derivation is not None:
     for name, chosen in state.derivation.cells.items():
       weights[name + TRANSIT] = chosen

@@ -58,10 +58,9 @@ def darts_minus(
   }
 
   def relaxed(arch: base.Arch, key: Array | None, step: Array | int):
-    # Evaluations come after a step, and take what it was trained with.
-    last = step if key is not None else jnp.maximum(step - 1, 0)
+    del key
     return {
-      name: w + beta(last) * kept[name].astype(w.dtype)
+      name: w + beta(step) * kept[name].astype(w.dtype)
       for name, w in mixture(arch, step).items()
     }
 

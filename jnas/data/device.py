@@ -48,18 +48,6 @@ def split(x: Array | np.ndarray, y: Array | np.ndarray) -> Split:
   return Split(x.reshape(len(x), -1), y, x.shape[1:])
 
 
-def place(
-    x: np.ndarray, y: np.ndarray,
-    sharding: jax.sharding.Sharding | jax.Device | None = None,
-) -> Split:
-  """Returns x [N, ...] and y [N] as a split on the device (or `sharding`).
-
-  Raises:
-    ValueError: see `split`.
-  """
-  return jax.device_put(split(x, y), sharding)
-
-
 def take(examples: Split, index: Array) -> tuple[Array, Array]:
   """Returns examples `index` [B], which must be valid: x [B, ...] and y [B]."""
   chex.assert_rank(index, 1)

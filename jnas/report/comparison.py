@@ -95,10 +95,7 @@ def document(
     groups = of_comparison(comparison, workdir)
     planned, failed = int(comparison["planned"]), dict(comparison["failed"])
     data = comparison["data"]
-  except (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError),
-    OverflowError,
-  ) as error:
+  except (OSError, *parts.UNREADABLE) as error:
     raise ValueError(
       f"Expected a comparison in {path}, got {type(error).__name__}: {error}; "
       "it is written when the first search has ended: start the comparison "

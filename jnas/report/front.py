@@ -1,4 +1,4 @@
-"""The page on the training of Pareto sets: accuracy against cost."""
+"""The page on the training of Pareto sets: how good against how dear."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import json
@@ -7,14 +7,14 @@ import pathlib
 from typing import Any
 
 from jnas import genotype as genotype_lib
-from jnas.report import chart, findings, parts, records, topology
+from jnas.report import chart, findings, headline, parts, records, topology
+from jnas.report.headline import Headline
 
 _RANDOM = "random"  # the search that prunes at random
-_COSTS = {  # number of a network: heading, axis
-  "flops": ("Accuracy against multiply-adds", topology.FLOPS),
-  "params": ("Accuracy against parameters", "parameters (millions)"),
+_COSTS = {  # number of a network: what it is, axis
+  "flops": ("multiply-adds", topology.FLOPS),
+  "params": ("parameters", "parameters (millions)"),
 }
-_NUMBERS = ("flops", "params", "operators", "accuracy", "test_accuracy")
 
 
 def document(
@@ -32,10 +32,11 @@ def document(
   path = workdir / "pareto.json"
   try:
     record = json.loads(path.read_text(encoding="utf-8"))
-    networks = [_network(line) for line in record["networks"]]
+    goal = headline.of(record)
+    networks = [_network(line, goal) for line in record["networks"]]
     folders = {str(s["name"]): str(s["folder"]) for s in record["searches"]}
     data = str(record["data"])
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except (OSError, *parts.UNREADABLE) as error:
     raise ValueError(
       f"Expected the networks of Pareto sets in {path}, got "
       f"{type(error).__name__}: {error}; it is written when the searches have "
@@ -43,57 +44,58 @@ def document(
     ) from error
   names = list(dict.fromkeys([*folders, *(n["search"] for n in networks)]))
   colours = dict(zip(names, parts.colours(len(names)), strict=True))
-  trained = [n for n in networks if n["test_accuracy"] is not None]
+  trained = [n for n in networks if n["retrained"] is not None]
   under = f"{len(trained)} of {len(networks)} networks are trained"
   if len(trained) == len(networks):
     under = f"{len(networks)} networks, trained under one budget"
   body = [
-    _fronts(trained, colours),
-    _table(networks, colours, workdir, home),
+    _fronts(trained, colours, goal),
+    _table(networks, colours, goal, workdir, home),
     _searches(folders, colours, workdir),
     _genotypes(networks),
   ]
   return f"Pareto sets on {data}", f"{', '.join(names)} · {under}", body
 
 
-def _network(line: Mapping[str, Any]) -> dict[str, Any]:
+def _network(line: Mapping[str, Any], goal: Headline) -> dict[str, Any]:
   """Returns a network with numbers, or None where there is none."""
   numbers = {
     name: line[name] if records.is_number(line.get(name)) else None
-    for name in _NUMBERS
+    for name in ("flops", "params", "operators", goal.name, "retrained")
   }
   words = {n: str(line[n]) for n in ("name", "search", "letter", "text")}
   return {**numbers, **words}
 
 
 def _fronts(
-  trained: Sequence[Mapping[str, Any]], colours: Mapping[str, str]
+  trained: Sequence[Mapping[str, Any]],
+  colours: Mapping[str, str],
+  goal: Headline,
 ) -> parts.Section | None:
-  """Returns test accuracy against both costs, as figure 1 of GOLD-NAS."""
+  """Returns what is tested against both costs, as figure 1 of GOLD-NAS."""
   figures = []
-  for cost, (title, axis) in _COSTS.items():
+  for cost, (what, axis) in _COSTS.items():
     marks = []
     for name, colour in colours.items():
       own = [n for n in trained if n["search"] == name]
-      found = topology.marks(
-        own, name, colour, key="test_accuracy", cost=cost
-      )
+      found = topology.marks(own, name, colour, goal, "retrained", cost)
       if name == _RANDOM:  # what is drawn at random makes no front
         found = [mark for mark in found if mark.kind != "line"]
       marks += found
     if marks:
-      figures.append(topology.figure(title, marks, x=axis))
+      title = f"{goal.words.capitalize()} against {what}"
+      figures.append(topology.figure(title, marks, goal, axis))
   if not figures:
     return None
   note = (
-    "As in figure 1 of the GOLD-NAS paper: test accuracy of each network, "
+    f"As in figure 1 of the GOLD-NAS paper: test {goal.words} of each network, "
     "trained from scratch. Full points are those of their search that no other "
     "one dominates, which the line joins."
   )
   found = [n for n in trained if n["search"] != _RANDOM]
   random = [n for n in trained if n["search"] == _RANDOM]
   if found and random:
-    beaten = sum(any(_dominates(a, b) for a in found) for b in random)
+    beaten = sum(any(_dominates(a, b, goal) for a in found) for b in random)
     note += (
       f" Of {len(random)} pruned at random {beaten or 'none'} "
       f"{'are' if beaten > 1 else 'is'} dominated by one that was found."
@@ -101,21 +103,25 @@ def _fronts(
   return parts.Section("Pareto fronts", figures, note)
 
 
-def _dominates(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-  """Whether a costs no more multiply-adds than b and is more accurate."""
+def _dominates(
+  a: Mapping[str, Any], b: Mapping[str, Any], goal: Headline
+) -> bool:
+  """Whether a costs no more multiply-adds than b and is better."""
   if None in (a["flops"], b["flops"]):
     return False
-  return (
-    a["flops"] <= b["flops"] and a["test_accuracy"] > b["test_accuracy"]
-  )
+  sign = 1 if goal.larger_is_better else -1
+  better = sign * a["retrained"] > sign * b["retrained"]
+  return a["flops"] <= b["flops"] and better
 
 
 def _table(
   networks: Sequence[Mapping[str, Any]],
   colours: Mapping[str, str],
+  goal: Headline,
   workdir: pathlib.Path,
   home: pathlib.Path,
 ) -> parts.Section:
+  tell = parts.share if goal.name in goal.shares else parts.number
   rows = []
   for n in networks:
     page = workdir / n["name"] / "report.html"
@@ -128,17 +134,18 @@ def _table(
           colour=colours.get(n["search"], ""),
         ),
         *(parts.number(n[k]) for k in ("flops", "params", "operators")),
-        *(parts.share(n[k]) for k in ("accuracy", "test_accuracy")),
+        *(tell(n[k]) for k in (goal.name, "retrained")),
       ]
     )
   heads = [
     *("network", "multiply-adds (M)", "params (M)", "operators"),
-    *("in the search", "test accuracy"),
+    *("in the search", f"test {goal.words}"),
   ]
   return parts.Section(
     "Networks",
     [parts.Table(rows, heads)],
-    "In the search is the accuracy of the search network when it was recorded.",
+    f"In the search is the {goal.words} of the search network when it was "
+    "recorded.",
   )
 
 

@@ -168,6 +168,18 @@ class Section:
   note: str = ""
 
 
+# What reading a record of a run raises that is not what it should be.
+UNREADABLE = (
+  *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+  OverflowError,
+)
+
+
+def unreadable(title: str, file: str, error: Exception) -> Section:
+  """Returns a section that says that its file cannot be read, and why."""
+  return Section(title, [Text(f"{file} is unreadable ({error!r}).")])
+
+
 def colours(count: int) -> list[str]:
   """Returns so many colours; from the tenth on they repeat."""
   return [_PALETTE[i % len(_PALETTE)] for i in range(count)]

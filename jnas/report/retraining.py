@@ -30,12 +30,8 @@ def mistakes(run: records.Run) -> parts.Section | None:
       )
       for one in run.mistakes["worst"]
     ]
-  except (
-    *(AttributeError, IndexError, KeyError, TypeError, ValueError),
-    OverflowError,
-  ) as error:
-    unreadable = parts.Text(f"mistakes.json is unreadable ({error!r}).")
-    return parts.Section("Mistakes", [unreadable])
+  except parts.UNREADABLE as error:
+    return parts.unreadable("Mistakes", "mistakes.json", error)
   if images:
     title = "The worst mistakes, the surest first"
     body.append(parts.Images(title, images[:_MOST_IMAGES]))

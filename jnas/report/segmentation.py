@@ -23,12 +23,8 @@ def predictions(run: records.Run) -> parts.Section | None:
       for one in run.segmentation["pictures"]
     ]
     epoch = f"{run.segmentation['epoch']:.4g}"
-  except (
-    *(AttributeError, IndexError, KeyError, TypeError, ValueError),
-    OverflowError,
-  ) as error:
-    unreadable = parts.Text(f"segmentation.json is unreadable ({error!r}).")
-    return parts.Section("Segmentation", [unreadable])
+  except parts.UNREADABLE as error:
+    return parts.unreadable("Segmentation", "segmentation.json", error)
   if pictures:
     title = "Image, truth and prediction"
     body.append(parts.Images(title, pictures[:_MOST_PICTURES], wide=True))

@@ -66,13 +66,13 @@ def run(
   ended = {
     entry.folder: result
     for entry in todo
-    if (result := finished(workdir / entry.folder))
+    if (result := workdir_lib.finished(workdir / entry.folder))
   }
   trained = {
     entry.folder: result
     for entry in todo
     if entry.trained and entry.folder in ended
-    if (result := finished(workdir / _retraining(entry), "retrain"))
+    if (result := workdir_lib.finished(workdir / _retraining(entry), "retrain"))
   }
   pending = [
     entry
@@ -293,7 +293,8 @@ def _check_workdirs(
   runs = [(entry.config, workdir / entry.folder) for entry in todo]
   for entry in todo:
     # What is to be retrained is known as soon as the search has ended.
-    if entry.trained and (found := finished(workdir / entry.folder)):
+    found = workdir_lib.finished(workdir / entry.folder)
+    if entry.trained and found:
       again = derived.retraining(entry, found)
       runs.append((again, workdir / _retraining(entry)))
   problems: dict[str, list[str]] = {}
@@ -328,18 +329,6 @@ def _check_data(pending: Sequence[Entry]) -> None:
       problems.append(str(error))
   if problems:
     raise ValueError("\n".join(problems))
-
-
-def finished(
-  folder: pathlib.Path, task: str = "search"
-) -> dict[str, Any] | None:
-  """Returns the result of a run that has ended, None if it must run."""
-  # Several hosts must agree, and may not see the same files: a run that has
-  # ended goes through all its steps in no time.
-  if jax.process_count() > 1 or not (folder / "report.html").exists():
-    return None
-  result = workdir_lib.read(folder / "result.json")
-  return result if result.get("task") == task else None
 
 
 # What is told and written.

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jnas import genotype as genotype_lib
 from jnas.genotype import AnyGenotype, NasBench201Genotype, StackGenotype
 from jnas.ops.table import OpCounts
+from jnas.runs import command
 from jnas.spaces import cnn, cost, discrete
 from jnas.spaces.spec import Spec
 
@@ -227,20 +228,8 @@ def _budget(text: str) -> float:
   return budget
 
 
-class _Parser(argparse.ArgumentParser):
-  """Whose errors are one sentence, without the usage."""
-
-  def error(self, message: str) -> None:
-    self.exit(2, f"cost: {message}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(
-    prog="jnas cost",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("cost", __doc__)
   add = functools.partial(parser.add_argument, type=_number, metavar="N")
   parser.add_argument(
     "genotype", help="a published cell's name, a genotype, its file, or a run"

@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 from jnas import exchange
-from jnas.runs import loading
+from jnas.runs import command, loading
 from jnas.spaces import cnn
 
 
@@ -39,20 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
-class _Parser(argparse.ArgumentParser):
-  """Whose errors are one sentence, without the usage."""
-
-  def error(self, message: str) -> None:
-    self.exit(2, f"export: {message}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-  parser = _Parser(
-    prog="jnas export",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("export", __doc__)
   parser.add_argument(
     "source",
     help="folder of a retraining, or a file of weights: of safetensors, or of "

@@ -22,11 +22,9 @@ import ml_collections
 import numpy as np
 
 from jnas import config as config_lib
-from jnas.report import parts
+from jnas.report import headline, parts
 from jnas.runs import (
   build,
-  compare,
-  loading,
   random_pruning,
   recipe,
   report,
@@ -40,6 +38,7 @@ from jnas.runtime.writer import Writer
 _LINES = "pareto.jsonl"  # of a search
 _RECORD = "pareto.json"  # of this program
 _RANDOM = "random"
+_HEADLINE = ("headline", "larger_is_better", "shares")  # of a training's result
 _REACHING = ("data.", "log.")  # fields that replace those of config files
 
 Line = dict[str, Any]
@@ -83,7 +82,7 @@ def run(
     if primary:
       workdir_lib.claim(config, workdir)
     for source in sources:
-      ended = compare.finished(source.folder)
+      ended = workdir_lib.finished(source.folder)
       if source.searched and not ended:
         search.run(source.config, source.folder)
     record = workdir_lib.read(workdir / _RECORD)
@@ -102,12 +101,13 @@ def run(
     for number, line in enumerate(record["networks"], 1):
       folder = workdir / line["name"]
       trained = _training(config, by_name[line["search"]], line["text"])
-      result = compare.finished(folder, "retrain")
+      result = workdir_lib.finished(folder, "retrain")
       if result is None:
         _write(workdir, record, primary)
         print(f"[{number} of {len(record['networks'])}] {line['name']}")
         result = retrain.run(trained, folder)
-      line["test_accuracy"] = result["test_accuracy"]
+      line["retrained"] = result[f"test_{headline.of(result).name}"]
+      record |= {name: result[name] for name in _HEADLINE if name in result}
       line["seconds"] = result.get("seconds", 0.0)
     result = _result(record)
     if primary:
@@ -137,7 +137,7 @@ def _source(
       "pareto.searches: expected config files, or folders of searches with "
       f"their config.json and {_LINES}, as GOLD-NAS writes it, got {given!r}"
     )
-  return _Source(folder.resolve().name, folder, loading.recorded(record), False)
+  return _Source(folder.resolve().name, folder, recipe.recorded(record), False)
 
 
 def _check(
@@ -199,12 +199,12 @@ def _networks(
 
 def _line(source: str, i: int, line: Mapping[str, Any]) -> Line:
   letter = parts.letter(i)
-  kept = ("text", "flops", "params", "operators", "accuracy", "lambda")
+  numbered = {n: v for n, v in line.items() if n not in ("step", "epoch")}
   return {
+    **numbered,
     "name": f"{source}_{letter}",
     "search": source,
     "letter": letter,
-    **{name: line[name] for name in kept if name in line},
   }
 
 
@@ -246,12 +246,17 @@ def _random(
 
 def _result(record: Mapping[str, Any]) -> dict[str, Any]:
   networks = record["networks"]
-  best = max(networks, key=lambda line: line["test_accuracy"])
+  goal = headline.of(record)
+  sign = 1 if goal.larger_is_better else -1
+  best = max(networks, key=lambda line: sign * line["retrained"])
   return {
     "task": "pareto",
     "data": record["data"],
     "networks": len(networks),
-    "best": {k: best[k] for k in ("name", "test_accuracy", "flops", "params")},
+    "best": {
+      **{name: best[name] for name in ("name", "flops", "params")},
+      f"test_{goal.name}": best["retrained"],
+    },
     "seconds": sum(line["seconds"] for line in networks),
   }
 

@@ -21,7 +21,15 @@ from jnas.algorithms import base
 from jnas.data import text
 from jnas.ops import backend as backend_lib
 from jnas.report import headline
-from jnas.runs import build, evaluation, monitor, pareto, recipe, session
+from jnas.runs import (
+  build,
+  evaluation,
+  monitor,
+  pareto,
+  recipe,
+  retrain,
+  session,
+)
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.text_problem import Problem, feed, load, read
 from jnas.runtime import hosts, keys, parallel
@@ -323,17 +331,17 @@ def _plan(problem, goal, init, functions, which, evaluate) -> trainer.Plan:
 
 
 def records(
-  problem: Problem, genotype: genotype_lib.AnyGenotype
-) -> dict[str, dict[str, Any]]:
-  """Files of a training by which it is drawn, and used without its text."""
+  problem: Problem, origin: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+  """Files of a training by which it is drawn, and used without its text.
+
+  Args:
+    problem: what it is given.
+    origin: of its genotype, as `retrain.origin` has it.
+  """
   data = problem.data
   return {
-    "genotype.json": {
-      "genotype": genotype_lib.to_json(genotype),
-      "text": genotype_lib.format_text(genotype),
-      "step": 0,
-      "epoch": 0,
-    },
+    "genotype.json": origin,
     "data.json": {"vocabulary": list(data.vocabulary), "level": data.level},
   }
 
@@ -387,6 +395,7 @@ def _train(
   found = recurrent_cell(
     genotype_lib.load(config.retrain.genotype, recurrent=True)
   )
+  source = config.retrain.genotype
   # The directory holds the genotype, not where it came from.
   config = config.copy_and_resolve_references()
   config.retrain.genotype = genotype_lib.format_text(found)
@@ -395,7 +404,7 @@ def _train(
   _tell(problem.data)
   spec = derived(config, problem)
   plan = build_training(problem, spec)
-  files = records(problem, found)
+  files = records(problem, retrain.origin(found, source, workdir))
   _, state, numbers = session.execute(
     plan, config, workdir, problem.mesh, files
   )

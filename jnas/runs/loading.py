@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from jnas import config as config_lib
 from jnas import exchange
 from jnas import genotype as genotype_lib
 from jnas.genotype import AnyGenotype, RecurrentGenotype
@@ -62,7 +61,7 @@ def _run(folder: pathlib.Path) -> Network | LanguageModel:
       f"expected the folder of a run of task retrain, with its config.json and "
       f"data.json, got {folder} of {task}{hint}"
     )
-  config = derived(recorded(record))
+  config = derived(recipe.recorded(record))
   text = recipe.space(config).data == "text"
   genotype = genotype_lib.load(config.retrain.genotype, recurrent=text)
   with checkpoint.Checkpoints(folder / "checkpoints", read_only=True) as saved:
@@ -99,7 +98,7 @@ def _weights(
     "retrain.genotype": genotype_lib.format_text(found.genotype),
   }
   try:
-    config = recorded(record)
+    config = recipe.recorded(record)
   except TypeError as error:
     raise ValueError(f"{path}: the metadata do not fit: {error}") from error
   trained = Average(
@@ -107,21 +106,6 @@ def _weights(
   )
   about = found._asdict()
   return network(config, found.genotype, trained, about, (), (), None)
-
-
-def recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """The configuration of a run, from its fields."""
-  flat = config_lib.flatten(record)
-  config = config_lib.base(flat.get("algo.name", ""))
-  known = config_lib.flatten(config)
-  config.update_from_flattened_dict(
-    {
-      name: tuple(value) if isinstance(value, list) else value
-      for name, value in flat.items()
-      if name in known
-    }
-  )
-  return config.lock()
 
 
 def derived(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

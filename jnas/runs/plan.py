@@ -9,7 +9,6 @@ devices of this machine. Nothing is trained. Any field is set by
 step is an estimate.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 import json
 import sys
@@ -20,7 +19,7 @@ import jax
 import ml_collections
 
 from jnas import config as config_lib
-from jnas.runs import programs, targets
+from jnas.runs import command, programs, targets
 from jnas.runtime import compiled
 
 _MIB = 2**20
@@ -30,12 +29,7 @@ _LAUNCH = 3e-6  # seconds that starting a kernel of a GPU takes, about
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Returns the exit status of the command line."""
-  parser = argparse.ArgumentParser(
-    prog="plan",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = command.parser("plan", __doc__)
   parser.add_argument("--config", required=True, help="PATH.py[:argument]")
   parser.add_argument("--target", default="here", help=targets.NAMES)
   parser.add_argument("--json", action="store_true", help="one object instead")
@@ -64,7 +58,7 @@ def plan(
     to: what is compiled for.
   """
   needed = programs.of(config, to.devices)
-  each = [_compile(program, to) for program in needed.each]
+  each = [compile_program(program, to) for program in needed.each]
   return {
     "target": to.name,
     "chips": needed.mesh.size,
@@ -102,7 +96,9 @@ def _advice(needed: programs.Programs, to: targets.Target) -> list[str]:
   return []
 
 
-def _compile(program: programs.Program, to: targets.Target) -> dict[str, Any]:
+def compile_program(
+  program: programs.Program, to: targets.Target
+) -> dict[str, Any]:
   """What compiling a program says, as it is printed with --json."""
   lowered = program.function.lower(*program.arguments)
   began, spent = time.perf_counter(), time.process_time()

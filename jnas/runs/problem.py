@@ -54,6 +54,7 @@ def read(
   devices: Sequence[jax.Device] | None = None,
   place: Callable[..., Any] = feeds.place,
   workdir: str | os.PathLike[str] | None = None,
+  measure: bool = True,
 ) -> Problem:
   """The data, the devices and the stages of a config.
 
@@ -63,6 +64,7 @@ def read(
     devices: if they are not all.
     place: how data get there, as `feeds.place`.
     workdir: of the run, where one before has kept what it measured.
+    measure: whether operators may be timed; not where devices are described.
   """
   data = data or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
@@ -85,7 +87,7 @@ def read(
   own = backend.of(parallel.platform(mesh))
   stages = recipe.stages(config, spec, clock, data.train_x.shape[1:3], own)
   measured = None
-  if recipe.options(config, clock).get("latency") and place is feeds.place:
+  if measure and recipe.options(config, clock).get("latency"):
     size = data.train_x.shape[1:3]
     measured = latency.table(spec, size, config.train.batch, own, workdir)
   return Problem(

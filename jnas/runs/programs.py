@@ -90,7 +90,7 @@ def of(
 
 def _of_search(config, devices) -> Programs:
   problem = problem_lib.read(
-    config, _images(config), devices, build.shapes_on_devices
+    config, _images(config), devices, build.shapes_on_devices, measure=False
   )
   found: list[Program] = []
   left_out = []

@@ -158,23 +158,22 @@ def _trial(
   """Returns the result of a network trained for gold.trial."""
   config = _trained(config, text, config.gold.trial)
   workdir_lib.check(config, folder)
-  if (folder / "report.html").exists() and jax.process_count() == 1:
-    return json.loads((folder / "result.json").read_text())
+  if ended := workdir_lib.finished(folder, "retrain"):
+    return ended
   mesh = parallel.mesh()
   parts = sources.split(data.train_y, config.data.share, config.seed)
   splits = feeds.place(
     mesh, *((data.train_x[part], data.train_y[part]) for part in parts)
   )
-  spec = recipe.derived(config, genotype_lib.load(text), len(data.classes))
+  found = genotype_lib.load(text)
+  spec = recipe.derived(config, found, len(data.classes))
   plan = retrain.build_plan(config, data, mesh, spec, splits, name="valid")
-  genotype = genotype_lib.to_json(genotype_lib.load(text))
-  record = {"genotype": genotype, "text": text, "step": 0, "epoch": 0}
   _, state, numbers = session.execute(
     plan._replace(title=folder.name),
     config,
     folder,
     mesh,
-    {"genotype.json": record},
+    {"genotype.json": retrain.origin(found)},
   )
   result = {"task": "retrain", "genotype": text, **numbers}
   session.finish(folder, result | {"params": cnn.count(state.weights)})

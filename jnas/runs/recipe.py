@@ -35,6 +35,21 @@ def spec(config: ml_collections.ConfigDict, classes: int) -> Spec:
   return space_lib.search_spec(space(config), size)
 
 
+def recorded(record: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """The configuration of a run, from its fields."""
+  flat = config_lib.flatten(record)
+  config = config_lib.base(flat.get("algo.name", ""))
+  known = config_lib.flatten(config)
+  config.update_from_flattened_dict(
+    {
+      name: tuple(value) if isinstance(value, list) else value
+      for name, value in flat.items()
+      if name in known
+    }
+  )
+  return config.lock()
+
+
 def space(config: ml_collections.ConfigDict) -> Space:
   """The search space that a config names.
 

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.data import sources
@@ -108,10 +107,8 @@ def _several(
       folder = workdir / f"seed{seed}"
       own.seed, own.retrain.seeds = seed, 1
       workdir_lib.check(own, folder)
-      ended = workdir_lib.read(folder / "result.json")
-      if not (folder / "report.html").exists() or jax.process_count() > 1:
-        ended = run(own, folder)
-      results.append(ended)
+      ended = workdir_lib.finished(folder, "retrain")
+      results.append(ended or run(own, folder))
     measured = [name for name in results[0] if name.startswith("test_")]
     values = {name: [one[name] for one in results] for name in measured}
     result = {
@@ -142,16 +139,24 @@ def size(
 
 
 def origin(
-  found: genotype_lib.AnyGenotype, source: str, workdir: pathlib.Path
+  found: genotype_lib.AnyGenotype,
+  source: str = "",
+  workdir: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-  """What genotype.json holds of a genotype, with the run that it is from."""
+  """What genotype.json holds of a genotype, with the run that it is from.
+
+  Args:
+    found: the genotype.
+    source: as it was given; the folder of a run is noted.
+    workdir: of the training, from which that is found.
+  """
   record = {
     "genotype": genotype_lib.to_json(found),
     "text": genotype_lib.format_text(found),
     "step": 0,
     "epoch": 0,
   }
-  if os.path.isdir(source := os.path.expanduser(source)):
+  if workdir and os.path.isdir(source := os.path.expanduser(source)):
     record["source"] = os.path.relpath(source, workdir)  # for a link
   return record
 
@@ -196,21 +201,13 @@ def relaxed(
   """
   path = pathlib.Path(folder)
   try:
-    record = config_lib.flatten(json.loads((path / "config.json").read_text()))
+    record = json.loads((path / "config.json").read_text())
     *_, last = (path / "arch.jsonl").read_text().splitlines()
     edges = {
       name: np.asarray(rows, np.float32)
       for name, rows in json.loads(last)["weights"].items()
     }
-    searched = config_lib.base()
-    known = config_lib.flatten(searched)
-    searched.update_from_flattened_dict(
-      {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in record.items()
-        if name in known
-      }
-    )
+    searched = recipe.recorded(record)
     searched.train.auxiliary = config.train.auxiliary
     spec = recipe.spec(searched, classes)
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -144,9 +144,15 @@ def network(
   return segment.Network(backbone, classes, own.channels, own.dropout)
 
 
-def task(problem: Problem, network: segment.Network) -> Task:
-  """The task: to say the class of each pixel."""
-  evaluate = evaluator(problem, network)
+def task(
+  network: segment.Network, evaluate: Callable[..., tuple[Any, ...]]
+) -> Task:
+  """The task: to say the class of each pixel.
+
+  Args:
+    network: what is trained.
+    evaluate: as `evaluator` gives it.
+  """
   return Task(
     task_lib.objective(network, parallel.mean),
     lambda state, edges, split: evaluate(state, split)[0],
@@ -202,7 +208,8 @@ def build_plan(problem: Problem, network: segment.Network) -> trainer.Plan:
   clock = build.clock(config, len(problem.train))
   learning_rate, drop = build.schedules(config, clock)
   optimizer = build.weights_optimizer(config, learning_rate)
-  goal, evaluate = task(problem, network), evaluator(problem, network)
+  evaluate = evaluator(problem, network)
+  goal = task(network, evaluate)
   count = min(_PICTURES, len(problem.valid))
   shown = [i * len(problem.valid) // count for i in range(count)]
 

@@ -102,6 +102,18 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   return found if isinstance(found, dict) else {}
 
 
+def finished(
+  folder: pathlib.Path, task: str = "search"
+) -> dict[str, Any] | None:
+  """The result of a run that has ended, None if it must run."""
+  # Several hosts must agree, and may not see the same files: a run that has
+  # ended goes through all its steps in no time.
+  if hosts.several() or not (folder / "report.html").exists():
+    return None
+  result = read(folder / "result.json")
+  return result if result.get("task") == task else None
+
+
 @contextlib.contextmanager
 def claimed(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
@@ -122,7 +134,7 @@ def alone(workdir: pathlib.Path) -> Iterator[None]:
   """Keeps a second process of the same command out of the directory.
 
   The lock is the operating system's: it is gone with the process, however
-  that ends.  Of several processes that run as one, the first has it.
+  that ends. Of several processes that run as one, the first has it.
 
   Raises:
     ValueError: another process is there.

@@ -104,7 +104,7 @@ def _plain(found: Any, path: pathlib.Path) -> Arrays:
       value = value.detach()
       real = value.to(torch.float32) if value.is_floating_point() else value
       arrays[name] = real.numpy()
-    except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
       raise ValueError(
         f"expected plain arrays in {path}, got {name}: {str(error)[:_MOST]}"
       ) from error

@@ -192,7 +192,6 @@ class Network(nn.Module):
     pooled = s1.mean((1, 2))
     return Dense(spec.classes, name="classifier")(pooled), auxiliary
 
-
   def _alike(self, first: int) -> list[int]:
     """The layers from one on that are the same cell, at one resolution.
 
