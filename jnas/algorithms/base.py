@@ -69,6 +69,9 @@ class Algorithm(NamedTuple):
     skip_dropout: step of the stage -> rate of dropout after skip connections,
       or None.
     stopping: of some of the weights, or None. Needs two levels.
+    evaluated: (arch, steps done) -> edge weights in an evaluation, where the
+      next step has others than the last, with which nothing was trained yet.
+      None where they are those of `relax`.
   """
 
   init: Callable[[Array, float], Arch]
@@ -86,6 +89,7 @@ class Algorithm(NamedTuple):
   patience: int = 0
   skip_dropout: Callable[[Array | int], Array] | None = None
   stopping: Stopping | None = None
+  evaluated: Callable[[Arch, Array | int], Weights] | None = None
 
 
 def edge_weights(
@@ -93,17 +97,16 @@ def edge_weights(
 ) -> Weights:
   """The edge weights of all cells in one step, transit cells included.
 
-  An evaluation comes after a step, and takes the schedules as it had them: what
-  they have in the step to come nothing was trained with.
-
   Args:
     algorithm: with the relaxation.
     arch: its architecture parameters.
     key: of the step's draw, or None in an evaluation.
     state: with `step`, and the `derivation` that transit cells compute.
   """
-  step = state.step if key is not None else jnp.maximum(state.step - 1, 0)
-  weights = dict(algorithm.relax(arch, key, step))
+  if key is None and algorithm.evaluated is not None:
+    weights = dict(algorithm.evaluated(arch, state.step))
+  else:
+    weights = dict(algorithm.relax(arch, key, state.step))
   if state.derivation is not None:
     for name, chosen in state.derivation.cells.items():
       weights[name + TRANSIT] = chosen

@@ -66,7 +66,12 @@ def darts_minus(
 
   return base.softmax_algorithm(
     spec, estimate or base.estimator("first_order")
-  )._replace(relax=relaxed)
+  )._replace(
+    relax=relaxed,
+    evaluated=lambda arch, steps: relaxed(
+      arch, None, jnp.maximum(steps - 1, 0)
+    ),
+  )
 
 
 def decayed(

@@ -207,7 +207,7 @@ def build_search(problem: Problem) -> trainer.Plan:
       found = algorithm.select(state.arch, key, functools.partial(score, state))
       best = hosts.same(found)
       state = state._replace(arch=parallel.replicate(best, problem.mesh))
-    edges = algorithm.relax(state.arch, None, at)
+    edges = base.edge_weights(algorithm, state.arch, None, state)
     found = goal.evaluate(state, edges, problem.valid)
     values = {f"valid_{name}": value for name, value in found.items()}
     weights = mixture(state)
