@@ -125,6 +125,16 @@ def test_rewind_while_open_and_to_the_beginning(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == b""
 
 
+def test_metrics_of_one_paper_are_declared_by_it(tmp_path):
+  with Writer(tmp_path, own={"gradient_cosine"}) as writer:
+    writer.write("step", 1, 0.1, {"gradient_cosine": 0.5, "lr": 0.1})
+    with pytest.raises(ValueError, match="did you mean 'gradient_cosine'"):
+      writer.write("step", 2, 0.2, {"gradient_cosin": 0.5})
+  with Writer(tmp_path) as writer, pytest.raises(ValueError, match="sections"):
+    writer.write("step", 3, 0.3, {"gradient_cosine": 0.5})
+  assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [1]
+
+
 def test_tensorboard_is_optional(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorboardX", None)
   with pytest.raises(ValueError, match=r"jnas\[tensorboard\]"):

@@ -135,7 +135,8 @@ class Method(NamedTuple):
     any_topology: whether it is free in how many connections it derives.
     pareto: whether it records networks on its way, a Pareto set.
     weights: what the report calls its architecture weights, if not softmax.
-    sections: of the report on its metrics; `jnas.report.records` has the form.
+    sections: of the report on its metrics, which may be metrics of its own;
+      `jnas.report.records` has the form.
     published: what NAS-Bench-201's authors report of it on CIFAR-10, each as
       (name, accuracy, fields that make a search theirs).
     records: (spec, mixture, options) -> content of files to write beside the

@@ -58,10 +58,14 @@ def execute(
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
     contextlib.ExitStack() as stack,
   ):
+    names = titles.titles(
+      config.algo.name, config.algo.hypergrad, config.algo.one_level
+    )
     writer = None
     if primary:
-      tensorboard = config.log.tensorboard
-      writer = stack.enter_context(Writer(workdir, tensorboard))
+      writer = stack.enter_context(
+        Writer(workdir, config.log.tensorboard, titles.metrics(names))
+      )
     # Signals first: they are heard while a state is read.
     stop = hosts.Stop() if hosts.several() else Stop()
     if listener is None:
@@ -75,10 +79,7 @@ def execute(
 
     here = machine.describe() | {"device_count": mesh.size}
     here |= {"task": config.task, "started": time.time()}
-    here["titles"] = titles.titles(
-      config.algo.name, config.algo.hypergrad, config.algo.one_level
-    )
-    here["titles"] |= plan.task.about
+    here["titles"] = names | plan.task.about
     if found := saved.restore_latest(structure):
       start, state, meta = found
       plan = plan.of(meta)

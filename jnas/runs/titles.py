@@ -3,6 +3,7 @@
 It is written into run.json; the form is that of `jnas.report.records`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from jnas.algorithms import registry
@@ -26,3 +27,13 @@ def titles(
     title += f", {hypergrad.replace('_', ' ')}"
   found = {"algorithm": title, "sections": list(method.sections)}
   return found | ({"weights": method.weights} if method.weights else {})
+
+
+def metrics(found: Mapping[str, Any]) -> set[str]:
+  """Returns the metrics that sections of titles draw: those of a paper.
+
+  >>> sorted(metrics(titles("oles")))
+  ['frozen_operators', 'gradient_cosine']
+  """
+  figures = [figure for own in found["sections"] for figure in own["figures"]]
+  return {name for figure in figures for name in figure["metrics"]}

@@ -1,6 +1,9 @@
-"""The metrics that a run may write, each with its meaning."""
+"""The metrics that any run may write, each with its meaning.
 
-from collections.abc import Iterable, Mapping
+Those of one paper are declared by the sections of its report.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 import difflib
 import math
 
@@ -39,15 +42,12 @@ METRICS: Mapping[str, str] = {
   "compile_seconds": "time to build and compile the step functions",
   "compile_share": "share of the run's time so far that was spent compiling",
   "penalty": "what is added to the loss by which the architecture is learnt",
-  "lambda": "GOLD-NAS's weight of the penalty, in the epoch that ended",
   "pruned": "operators that were pruned after the epoch before",
   "operators": "operators that are left in the search network",
   "flops": "multiply-adds of what is left, in millions an image",
   "built_flops": "of the network that is built, masked operators counted",
   "connections": "operators in the derived cells",
   "frozen": "share of steps in which transit cells were compiled as they are",
-  "gradient_cosine": "of both losses by an operator's weights, over operators",
-  "frozen_operators": "share of the operators with weights that have stopped",
   "images_per_second": "training images processed in a second",
   "tokens_per_second": "training tokens processed in a second, on average",
 }
@@ -68,8 +68,8 @@ class NotFinite(ArithmeticError):
     super().__init__(f"not finite at step {step}: {values}")
 
 
-def check(names: Iterable[str]) -> None:
-  """Returns nothing if every name is declared.
+def check(names: Iterable[str], own: Collection[str] = ()) -> None:
+  """Returns nothing if every name is declared, here or among a paper's own.
 
   Raises:
     ValueError: some are not; it names all of them, with the closest declared
@@ -77,14 +77,15 @@ def check(names: Iterable[str]) -> None:
   """
   problems = []
   for name in names:
-    if name not in METRICS:
-      close = difflib.get_close_matches(name, METRICS, n=1)
+    if name not in METRICS and name not in own:
+      close = difflib.get_close_matches(name, [*METRICS, *own], n=1)
       hint = f" (did you mean {close[0]!r}?)" if close else ""
       problems.append(f"{name!r}{hint}")
   if problems:
     raise ValueError(
       f"metrics: expected names declared in {__name__}.METRICS, got "
-      f"{', '.join(problems)}; declare a new metric there"
+      f"{', '.join(problems)}; declare a new metric there, or in a section of "
+      "its paper's report (Method.sections)"
     )
 
 

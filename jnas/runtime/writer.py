@@ -1,6 +1,6 @@
 """The files of a run: JSON lines that grow, JSON records that are replaced."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import json
 import os
 import pathlib
@@ -66,14 +66,25 @@ class Writer:
 
   On resume call `rewind` with the step that was restored before writing.
 
+  Args:
+    workdir: the folder; it is made if need be.
+    tensorboard: whether metrics are written for TensorBoard as well.
+    own: names of metrics that only this run has.
+
   Raises:
     ValueError: `tensorboard` is asked for and tensorboardX is missing.
   """
 
-  def __init__(self, workdir: str | os.PathLike, tensorboard: bool = False):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    tensorboard: bool = False,
+    own: Collection[str] = (),
+  ):
     self.workdir = pathlib.Path(workdir)
     self.workdir.mkdir(parents=True, exist_ok=True)
     self._files: dict[str, Any] = {}
+    self._own = frozenset(own)
     self._summary_writer = _tensorboard() if tensorboard else None
     self._summary: Any = None
     self._rewound: int | None = None
@@ -94,7 +105,7 @@ class Writer:
     """
     if kind not in ("step", "epoch"):
       raise ValueError(f"kind: expected 'step' or 'epoch', got {kind!r}")
-    metrics.check(values)
+    metrics.check(values, self._own)
     numbers = {k: float(v) for k, v in values.items()}
     line = {"kind": kind, "step": int(step), "epoch": float(epoch)}
     self.append("metrics.jsonl", line | numbers)
