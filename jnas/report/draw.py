@@ -179,8 +179,8 @@ def heat(
         at = y + (i + 0.5) * row_high + 2.4
         write(x - 3, at, layout_lib.label(op), "end")
     if row == len(targets) - 1:
-      write(x + 2, y + high + 9, f"{epochs[0]:g}", "start")
-      write(x + wide - 2, y + high + 9, f"{epochs[-1]:g}", "end")
+      write(x + 2, y + high + 9, f"{epochs[0]:.4g}", "start")
+      write(x + wide - 2, y + high + 9, f"{epochs[-1]:.4g}", "end")
     for op in (op for op, *edge in kept if edge == [source, target]):
       at, fill = y + (ops.index(op) + 0.5) * row_high, FAMILIES[family(op)]
       body.append(

@@ -27,10 +27,16 @@ def curve(run: Run, name: str) -> Points:
   if len(found := points(run, name, "epoch")) > 0:
     return found
   epochs: dict[int, list[float]] = {}
-  for epoch, value in points(run, name):
+  found = points(run, name)
+  for epoch, value in found:
     # Epoch 3.2 is part of the fourth epoch, the one that ends at 4.
     epochs.setdefault(max(math.ceil(epoch), 1), []).append(value)
-  return [(float(k), statistics.fmean(v)) for k, v in sorted(epochs.items())]
+  # The last one may be a part of an epoch.
+  end = max((epoch for epoch, _ in found), default=0.0)
+  return [
+    (min(float(k), max(end, 1.0)), statistics.fmean(v))
+    for k, v in sorted(epochs.items())
+  ]
 
 
 def mean(curves: Sequence[Points]) -> Points:

@@ -44,6 +44,12 @@ _TRAINING = {
     },
     {"title": "Norm of the gradient", "metrics": {"gradient_norm": "norm"}},
     {"title": "Penalty in the loss", "metrics": {"penalty": "penalty"}},
+    {
+      "title": "Whether the weights are averaged",
+      "metrics": {"averaging": "1: they are"},
+      "form": "{:.0f}",
+      "limits": [-0.02, 1.02],
+    },
   ],
 }
 _TERMS = {"first_order_norm": "first order"}
@@ -194,39 +200,46 @@ def _measures(run: records.Run) -> list[str]:
 def collapse(run: records.Run) -> parts.Section:
   """Returns figure 1 of Bi et al. (2019), and the history of the genotype."""
   goal = run.headline
-  curves = {
-    "none": (measures.curve(run, "none_weight"), RED),
-    "skips": (measures.skip_shares(run), GREEN),
-  }
+  curves = [
+    ("mean weight of none", "none", measures.curve(run, "none_weight"), RED),
+    ("share of skips", "skips", measures.skip_shares(run), GREEN),
+  ]
   if goal.name in goal.shares:  # what is none has another scale
     found = measures.curve(run, f"valid_{goal.name}")
-    curves[goal.words] = (found, BLUE)
-  marks = [
-    chart.Mark(name, found, colour)
-    for name, (found, colour) in curves.items()
-    if found
-  ]
-  figures, words = [], ""
-  if marks:
-    title = ", ".join(
-      ["Mean weight of none", "share of skips", *list(curves)[2:]]
-    )
+    curves.append((goal.words, goal.words, found, BLUE))
+  curves = [one for one in curves if one[2]]
+  figures = []
+  words = (
+    "Figure 1 of the amended-DARTS paper: when none (red) and skip connections "
+    "(green) take over, the cells found are poor."
+  )
+  if curves:
+    title = ", ".join(name for name, *_ in curves)
+    marks = [chart.Mark(*one) for _, *one in curves]
     figures.append(
-      chart.figure(title, marks, form=PERCENT, limits=(-0.02, 1.02))
+      chart.figure(
+        title[0].upper() + title[1:],
+        marks,
+        form=PERCENT,
+        limits=(-0.02, 1.02),
+      )
     )
+    if curves[-1][-1] == BLUE:
+      words += (
+        f" {goal.words.capitalize()} (blue) is the search network's on "
+        "validation images, not a retrained one's."
+      )
   if moved := measures.changes(run):
     mark = chart.Mark("operators", moved, BLUE, "bars", legend=False)
     title = "Operators changed since the last epoch"
     figures.append(chart.figure(title, [mark], form="{:.0f}"))
     times = [epoch for epoch, count in moved if count]
-    words = f" The genotype changed in {len(times)} of {len(moved)} epochs"
-    words += f", last in epoch {times[-1]:g}." if times else "."
+    words += f" The genotype changed in {len(times)} of {len(moved)} epochs"
+    words += f", last in epoch {times[-1]:.4g}." if times else "."
   return parts.Section(
     "Is it collapsing?",
     figures or [parts.Text("No architecture was recorded.")],
-    "Figure 1 of the amended-DARTS paper: when none (red) and skip connections "
-    "(green) take over, the cells found are poor. Accuracy (blue) is the "
-    "search network's on validation images, not a retrained one's." + words,
+    words,
   )
 
 
