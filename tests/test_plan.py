@@ -215,3 +215,4 @@ def test_the_compiler_of_tpus_tells_a_time(capsys):
   assert step["step_cycles"] == pytest.approx(one["step_cycles"], rel=0.3)
   assert step["collectives"] == one["collectives"]
   assert 0 < evaluation["step_seconds"] < 0.01
+  assert len(targets.find("v5e:1x1").devices) == 1  # a host of one chip

@@ -2,7 +2,7 @@
 
   python -m jnas.runs.plan --config=configs/darts.py:quick --target=v5e:2x2
 
-The target is a slice of TPUs, as v4:2x2x1, v5e:2x2, v5p:2x2x1 or v6e:2x2, or
+The target is a slice of TPUs, as v4:2x2x1, v5e:1x1, v5p:2x2x1 or v6e:2x2, or
 one GPU, h200, which its own compiler compiles for; `cpu`; or `here`, all
 devices of this machine. Nothing is trained. Any field is set by
 --config.GROUP.FIELD=VALUE. Memory is that of one chip, in MiB; the time of a

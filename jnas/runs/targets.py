@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import importlib.util
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -38,8 +38,8 @@ TPUS: Mapping[str, Chip] = {
 }
 GPUS: Mapping[str, Chip] = {"h200": Chip(141 * 2**30, bandwidth=4.8e12)}
 NAMES = (
-  "cpu, here, h200, or a slice of TPUs as v4:2x2x1, v5e:2x2, v5p:2x2x1, "
-  "v6e:2x2"
+  "cpu, here, h200, or a slice of TPUs as v4:2x2x1, v5e:1x1, v5e:2x2, "
+  "v5p:2x2x1, v6e:2x2"
 )
 # What XLA asks of a GPU that it compiles for (stream_executor's
 # device_description.proto), as an H200 with CUDA 12.8 and cuDNN 9.10 says it.
@@ -105,7 +105,9 @@ def find(name: str) -> Target:
   # It neither asks the cloud for a TPU, nor minds another process like it.
   os.environ["TPU_SKIP_MDS_QUERY"] = "1"
   os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-  return Target(name, _described(name, name, "tpu"), TPUS[kind])
+  # A host has four chips, but where there is only one.
+  alone = {"chips_per_host_bounds": (1, 1, 1)} if shape == "1x1" else {}
+  return Target(name, _described(name, name, "tpu", **alone), TPUS[kind])
 
 
 def _gpu(name: str) -> Sequence[jax.Device]:
@@ -132,7 +134,7 @@ def _needs(name: str, module: str, extra: str) -> None:
 
 
 def _described(
-  name: str, known_as: str, platform: str, **options: str
+  name: str, known_as: str, platform: str, **options: Any
 ) -> Sequence[jax.Device]:
   try:
     return topologies.get_topology_desc(known_as, platform, **options).devices
