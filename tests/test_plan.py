@@ -158,7 +158,7 @@ def test_what_does_not_fit_and_what_takes_time_is_told():
   )
   for part in (
     "4 chips or devices of 16.0 GiB",
-    "1,000 steps in 2.00 hours by the estimates",
+    "1,000 steps in 2 h 0 min by the estimates",
     "left out: the test",
     "a longer batch",
     "16,385.0 MiB; DOES NOT FIT",

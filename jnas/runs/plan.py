@@ -19,6 +19,7 @@ import jax
 import ml_collections
 
 from jnas import config as config_lib
+from jnas.report import parts
 from jnas.runs import command, programs, targets
 from jnas.runtime import compiled
 
@@ -162,7 +163,7 @@ def _table(found: Mapping[str, Any]) -> list[str]:
   lines = [f"{found['target']}: {found['chips']} chips or devices{has}"]
   if found["seconds"]:
     lines.append(
-      f"{found['steps']:,} steps in {found['seconds'] / 3600:,.2f} hours by "
+      f"{found['steps']:,} steps in {parts.duration(found['seconds'])} by "
       "the estimates below, without evaluations and compiling"
     )
   for each in found["programs"]:
@@ -170,8 +171,8 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     if "error" in each:
       lines.append(f"  does not fit: {each['error']}")
       continue
-    parts = "arguments", "temporaries", "outputs", "aliased", "code"
-    told = ", ".join(f"{each[p] / _MIB:,.1f} {p}" for p in parts)
+    shares = "arguments", "temporaries", "outputs", "aliased", "code"
+    told = ", ".join(f"{each[p] / _MIB:,.1f} {p}" for p in shares)
     fits = {True: "; fits", False: "; DOES NOT FIT", None: ""}[each["fits"]]
     lines += [
       f"  compiled in      {each['compile_seconds']:,.1f} s",

@@ -105,6 +105,9 @@ def find(name: str) -> Target:
   # It neither asks the cloud for a TPU, nor minds another process like it.
   os.environ["TPU_SKIP_MDS_QUERY"] = "1"
   os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+  # Else it complains that it cannot find these out.
+  os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+  os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   # A host has four chips, but where there is only one.
   alone = {"chips_per_host_bounds": (1, 1, 1)} if shape == "1x1" else {}
   return Target(name, _described(name, name, "tpu", **alone), TPUS[kind])
