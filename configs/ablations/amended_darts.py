@@ -6,10 +6,10 @@
 :table1 is 200 epochs of all, and what is lost without the amended term or the
 consistency of hyper-parameters; :table5 the space S3; :table6 other seeds and
 edges; :eta 500 epochs without that consistency, as figure 5 of the paper has
-it. The paper's 100 epochs take 1.7 GPU-days in S1, 3.1 with searched edges in
-S2, 0.8 in S3; a training of 600 epochs takes one to one and a half on such a
-GPU. So :table1 is 20 GPU-days or so, :table5 50, :table6 65, :eta 50. DARTS
-with early termination (table 5) is not here. :table1_quick ... on digits.
+it. On a V100 the paper's 100 epochs take 1.7 days in S1, 3.1 with searched
+edges in S2, 0.8 in S3, and a training of 600 epochs one to one and a half. So
+:table1 is 20 days of it or so, :table5 50, :table6 65, :eta 50. DARTS with
+early termination (table 5) is not here. :table1_quick ... on digits.
 """
 
 from jnas import config as config_lib
