@@ -28,6 +28,28 @@ def test_a_step_written_twice_counts_once(tmp_path):
   assert found[0]["train_loss"] == 7.0
 
 
+def test_of_a_long_run_all_epochs_and_some_steps_are_read(
+  tmp_path, monkeypatch
+):
+  run = make_search(tmp_path / "run", epochs=4, steps=25)
+  whole = records.read(run).metrics
+  assert len(whole) == 104
+  monkeypatch.setattr(records, "_STEPS", 26)
+  with open(run / "metrics.jsonl", "a") as file:
+    file.write('{"kind": "step", "st')
+  found = records.read(run)
+  steps = [line for i, line in enumerate(whole, 1) if not i % 5]
+  epochs = [line for line in whole if line["kind"] == "epoch"]
+  assert len(steps) == 20 and len(epochs) == 4
+  assert [*found.metrics] == [
+    line for line in whole if line in steps or line in epochs
+  ]
+  assert found.notes == (
+    "metrics.jsonl has 105 lines: one of 5 steps is shown.",
+    "The last line of metrics.jsonl is half-written: left out.",
+  )
+
+
 def test_shares_are_derived_where_not_recorded(tmp_path):
   run = make_search(tmp_path / "run")
   before = records.read(run)

@@ -25,6 +25,7 @@ import dataclasses
 import datetime
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -36,6 +37,8 @@ from jnas.report import headline
 _FORM = re.compile(r"\{:,?(\.\d{1,2})?[gf%]\}")
 _FILES = ("config.json", "run.json", "metrics.jsonl", "result.json")
 TRAINED = ("retrain", "segment")  # tasks that train what was found before
+_STEPS = 10_000  # of which lines are read, of a file that has more
+_STEP = b'{"kind": "step"'  # how such a line begins
 
 
 class Restriction(NamedTuple):
@@ -343,22 +346,35 @@ def _read_restricted(
 def _read_lines(path: pathlib.Path, notes: list[str]) -> list[dict[str, Any]]:
   """Returns the objects of a .jsonl file by step; the last word counts.
 
-  A run that was killed and resumed may have written a step twice.
+  A run that was killed and resumed may have written a step twice. Of a long
+  run, not all lines of single steps are read.
   """
   try:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    with open(path, "rb") as file:
+      count = sum(1 for _ in file)
+      every = math.ceil(count / _STEPS)
+      file.seek(0)
+      lines = [
+        (i, line)
+        for i, line in enumerate(file, 1)
+        if not (i % every and i < count and line.startswith(_STEP))
+      ]
   except FileNotFoundError:
     notes.append(f"There is no {path.name}.")
     return []
   except OSError as error:
     notes.append(f"{path.name} cannot be read ({error}).")
     return []
+  if len(lines) < count:
+    notes.append(
+      f"{path.name} has {count:,} lines: one of {every:,} steps is shown."
+    )
   found, bad = {}, []
-  for i, line in enumerate(lines):
+  for i, line in lines:
     if not line.strip():
       continue
     try:
-      data = json.loads(line)
+      data = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
       data = None
     if isinstance(data, dict):
@@ -367,7 +383,7 @@ def _read_lines(path: pathlib.Path, notes: list[str]) -> list[dict[str, Any]]:
       found[order, str(data.get("kind"))] = data
     else:
       bad.append(i)
-  if bad == [len(lines) - 1]:
+  if bad == [count]:
     notes.append(f"The last line of {path.name} is half-written: left out.")
   elif bad:
     notes.append(f"{len(bad)} lines of {path.name} are unreadable: left out.")
