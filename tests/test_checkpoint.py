@@ -190,6 +190,30 @@ def test_a_broken_checkpoint_is_skipped_and_saved_again(
   assert capfd.readouterr().err == "" and not caplog.messages
 
 
+def test_whatever_file_is_damaged_no_other_numbers_are_read(folder):
+  """Each file gone, cut and with a byte changed; of the seal, many bytes."""
+  whole = folder / "3"
+  files = [path for path in whole.rglob("*") if path.is_file()]
+  assert len(files) > 5
+  with Checkpoints(folder) as checkpoints:
+    for path in files:
+      data = path.read_bytes()
+      places = range(0, len(data), 97) if path.name == "files.json" else [0]
+      for damaged in (
+        None,
+        data[: len(data) // 2],
+        *(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :] for i in places),
+      ):
+        if damaged is None:
+          path.unlink()
+        else:
+          path.write_bytes(damaged)
+        if damaged != data:  # as half of nothing
+          assert checkpoints.latest()[0] == 2, path
+      path.write_bytes(data)
+    assert checkpoints.latest()[0] == 3
+
+
 def test_two_broken_checkpoints_and_the_rest_of_an_unfinished_one(folder):
   empty(folder / "3")
   truncate(folder / "2")

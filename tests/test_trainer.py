@@ -1,6 +1,9 @@
 """The trainer by itself: no files, a task that is not images, a host's feed."""
 
+import collections
+import itertools
 import math
+import time
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 import pytest
 
-from jnas.runtime import parallel
+from jnas.runtime import metrics, parallel
 from jnas.training import losses, optim, steps, trainer
 from jnas.training import state as state_lib
 from jnas.training.batches import Feed
@@ -89,9 +92,9 @@ def expected():
     yield w, seen, loss
 
 
-def run(devices=1, dispatch=1, stop_at=None, start=None):
+def run(devices=1, dispatch=1, stop_at=None, start=None, told=None):
   """What a trainer's hooks were told, and its last state."""
-  told = {"write": [], "record": [], "save": [], "show": [], "fetch": []}
+  told = collections.defaultdict(list) if told is None else told
   hooks = trainer.Hooks(
     write=lambda *news: told["write"].append(news),
     record=lambda *news: told["record"].append(news),
@@ -149,6 +152,37 @@ def test_it_goes_on_from_any_state_to_the_same_numbers():
   assert not own.complete and part.step == 6
   _, rest, _ = run(start=(6, told["save"][-1][1]))
   jax.tree.map(np.testing.assert_array_equal, rest, whole)
+
+
+@pytest.mark.parametrize("at", [1, 3, 8, 11])
+def test_a_number_that_is_not_finite_is_neither_saved_nor_written(
+  monkeypatch, at
+):
+  poisoned = X.copy()
+  poisoned[at - 1, 2] = np.nan
+  monkeypatch.setitem(globals(), "X", poisoned)
+  told = collections.defaultdict(list)
+  with pytest.raises(metrics.NotFinite) as caught:
+    run(told=told)
+  assert caught.value.step == at and "train_loss" in caught.value.metrics
+  saved = [step for step, *_ in told["save"]]
+  assert saved == [step for step in (3, 6, 9, 12) if step < at]
+  for _, state, _ in told["save"]:
+    assert np.isfinite(state.weights)
+  assert all(step < at for _, step, *_ in told["write"])
+
+
+def test_a_clock_that_is_set_back_changes_no_time(monkeypatch):
+  clock = itertools.count(1.7e9, -3600)
+  monkeypatch.setattr(time, "time", lambda: next(clock))
+  _, _, told = run()
+  seconds = [
+    value
+    for *_, values in told["write"]
+    for name, value in values.items()
+    if name.endswith("seconds")
+  ]
+  assert len(seconds) == 6 + 3 * 3 and 0 <= min(seconds) <= max(seconds) < 60
 
 
 def test_a_trainer_needs_nobody_to_listen():

@@ -38,6 +38,7 @@ def test_a_run_that_goes_on(running):
   assert found.left == pytest.approx(10)  # one epoch more
   assert found.title == "Amended DARTS"
   assert found.values == "valid accuracy 50.0%"
+  assert row(running, -3600) == found  # a clock that was set back
 
 
 def test_lengths_in_steps_are_measured_in_steps(running):
