@@ -21,7 +21,6 @@ from jnas.report import headline
 from jnas.runs import build, feeds, mistakes, pareto, recipe, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
-from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.spaces import spec as spec_lib
 from jnas.training import averaging, steps, trainer
@@ -71,13 +70,14 @@ def run(
     "params": cnn.count(state.weights),
     **numbers,
   }
+  files = {}
   # Of images in files nobody looks at a matrix of a thousand classes.
   if jax.process_index() == 0 and not isinstance(data.test_x, Files):
     network = build.network(config, spec, mesh)
-    found = mistakes.find(network, state, data, config.train.batch)
-    with Writer(workdir) as writer:
-      writer.put("mistakes.json", found)
-  session.finish(workdir, result)
+    files["mistakes.json"] = mistakes.find(
+      network, state, data, config.train.batch
+    )
+  session.finish(workdir, result, files)
   print(
     f"parameters: {result['params']:,} (auxiliary head left out)\n"
     f"test {headline.of(result).line(result, 'test')}\n"

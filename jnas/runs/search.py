@@ -22,7 +22,6 @@ from jnas.runs import problem as problem_lib
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.problem import Problem, origin, stage_clock
 from jnas.runtime import hosts, parallel
-from jnas.runtime.writer import Writer
 from jnas.spaces import cnn
 from jnas.training import (
   controller,
@@ -105,13 +104,9 @@ def finish(
   }
   if workdir is None:
     return result
-  if jax.process_index() == 0:
-    own = recipe.options(config, problem.clock)
-    files = recipe.method(config).records(stage.spec, weights, own)
-    with Writer(workdir) as writer:
-      for name, content in files.items():
-        writer.put(name, content)
-  session.finish(workdir, result)
+  own = recipe.options(config, problem.clock)
+  files = recipe.method(config).records(stage.spec, weights, own)
+  session.finish(workdir, result, files)
   return result
 
 

@@ -201,10 +201,21 @@ def _post_mortem(
   )
 
 
-def finish(workdir: pathlib.Path, result: Mapping[str, Any]) -> None:
-  """Writes result.json and the report; of several hosts, the first does."""
+def finish(
+  workdir: pathlib.Path,
+  result: Mapping[str, Any],
+  files: Mapping[str, Any] | None = None,
+) -> None:
+  """Writes result.json and the report; of several hosts, the first does.
+
+  Args:
+    workdir: of the run.
+    result: what result.json holds.
+    files: JSON records to write beside it, by file name.
+  """
   if jax.process_index() == 0:
     with workdir_lib.enough_room(workdir):
       with Writer(workdir) as writer:
-        writer.put("result.json", result)
+        for name, record in {**(files or {}), "result.json": result}.items():
+          writer.put(name, record)
       report.write([workdir], workdir / "report.html")
