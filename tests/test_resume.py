@@ -1,5 +1,6 @@
 """How a run goes on, when something around it is no longer the same."""
 
+import errno
 import json
 import pathlib
 import shutil
@@ -12,8 +13,9 @@ from test_runs import last_state, records
 from test_stages import cut
 
 from jnas import config as config_lib
-from jnas.runs import build, resume, retrain
+from jnas.runs import build, report, resume, retrain
 from jnas.runtime import checkpoint, parallel
+from jnas.runtime.writer import Writer
 
 # Two evaluations, four saves; statistics that any number of devices share.
 TINY = {
@@ -173,3 +175,31 @@ def test_a_run_goes_on_once_a_full_disk_has_room(
   retrain.run(config_of(), workdir)
   assert "going on from step" in capfd.readouterr().out
   assert_same_run(whole, workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "name", ["metrics.jsonl", "mistakes.json", "result.json", "report.html"]
+)
+def test_nothing_is_lost_whatever_is_written_when_the_disk_is_full(
+  whole, tmp_path, monkeypatch, name
+):
+  cut(whole, tmp_path / "cut", 9)
+
+  def full(own):
+    def write(*arguments):
+      if name in str(arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+      return own(*arguments)
+
+    return write
+
+  with monkeypatch.context() as patch:
+    places = (Writer, "append"), (Writer, "put"), (report, "write")
+    for place, function in places:
+      patch.setattr(place, function, full(getattr(place, function)))
+    with pytest.raises(OSError, match="there is no room left on the disk of"):
+      retrain.run(config_of(), tmp_path / "cut")
+  retrain.run(config_of(), tmp_path / "cut")
+  assert_same_run(whole, tmp_path / "cut")
+  assert (tmp_path / "cut" / "report.html").exists()

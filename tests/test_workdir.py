@@ -9,7 +9,9 @@ import shutil
 import pytest
 
 from jnas import config as config_lib
+from jnas.runs import session
 from jnas.runs import workdir as workdir_lib
+from jnas.runtime.writer import Writer
 
 
 def config_of(**more):
@@ -103,6 +105,15 @@ def test_a_full_disk_is_one_sentence_whoever_says_it(tmp_path, fail):
   with pytest.raises(ZeroDivisionError):
     with workdir_lib.claimed(config_of(), tmp_path):
       raise ZeroDivisionError
+
+
+def test_a_disk_that_is_full_at_the_end_of_a_run(tmp_path, monkeypatch):
+  def refuse(self, name, record):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+  monkeypatch.setattr(Writer, "put", refuse)
+  with pytest.raises(OSError, match="no room left on the disk of .*make some"):
+    session.finish(tmp_path, {}, {"restricted.json": {}})
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
