@@ -186,7 +186,7 @@ def train(
   )
   spec = recipe.derived(config, genotype, len(images.classes))
   plan = retrain.build_plan(config, images, mesh, spec, splits)
-  about = retrain.about(images)
+  about = build.about(images)
   files = {
     "genotype.json": {
       "genotype": genotype_lib.to_json(genotype),

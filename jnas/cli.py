@@ -7,7 +7,7 @@
   jnas compare CONFIG                      several searches, several seeds
   jnas report FOLDER ...                   the report on a run, or on several
   jnas watch FOLDER ...                    runs as they go, from their files
-  jnas cost GENOTYPE                       parameters and multiply-adds
+  jnas cost GENOTYPE                       parameters, multiply-adds, memory
   jnas export FOLDER --output=FILE         a trained network for other programs
   jnas plan CONFIG --target=v5e:2x2        memory and time on other devices
 

@@ -2,12 +2,24 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from jnas import config as config_lib
 from jnas import genotype
-from jnas.runs import cost
+from jnas.runs import cost, latency
+from jnas.spaces import cnn
+from jnas.spaces import cost as counts
+from jnas.spaces.spec import S2, supernet
 
 ON_IMAGENET = "--stem=imagenet --layers=14 --channels=48 --classes=1000"
+
+
+PLAIN = (
+  "Genotype(normal=[('skip_connect',0),('sep_conv_3x3',1)],normal_concat=[2],"
+  "reduce=[('max_pool_3x3',0),('skip_connect',1)],reduce_concat=[2])"
+)
 
 
 def told(capsys, words):
@@ -120,6 +132,15 @@ def test_the_table_of_a_run(capsys, tmp_path):
     ("|skip_connect~0|+|none~0|none~1|+|none~0|none~1|none~2| --stem=imagenet",
      "--stem: that of ImageNet is for stacks"),
     ("DARTS_V2 --max-macs=6e8 --channels=9", "expected no --channels"),
+    ("", "expected a genotype or a run, --config=PATH.py or --operators=SPACE"),
+    ("DARTS_V2 --operators=s1", "and one of them, got DARTS_V2, s1"),
+    ("DARTS_V2 --supernet", "--supernet: expected the folder of a search"),
+    ("DARTS_V2 --config.space.width=4", "fields go with --config"),
+    ("--config=configs/dart.py", "did you mean"),
+    ("--config=configs/rnn/darts.py", "expected an image network"),
+    ("--operators=s9", "expected one of s1"),
+    ("--operators=sep_conv_3x3,conv_9x9", "expected an operator out of"),
+    ("--operators=s1 --layers=3", "--layers: not of single operators"),
   ],
 )
 def test_a_mistake_is_one_sentence(capsys, words, message):
@@ -141,3 +162,169 @@ def test_large_images_are_those_of_imagenet(capsys, given):
   assert size == (14, 48, 1000)
   assert (found["stem"], found["image_size"]) == ("imagenet", 224)
   assert found["macs"]["conv_linear"] == 542_819_328
+
+
+# Search networks.
+
+def test_the_search_network_of_darts(capsys):
+  found = told(capsys, "--config=configs/darts.py")
+  parts = {part["name"]: part["params"] for part in found["parts"]}
+  cells = 45888, 46144, 144000, 137856, 139904, 484608, 460032, 468224
+  assert parts == {  # of the published code, as it is instantiated
+    "stem": 1392,
+    **{f"cell{i}": each for i, each in enumerate(cells)},
+    "classifier": 2570,
+  }
+  assert found["params"] == 1_930_618 and found["genotype"] is None
+  assert found["macs"]["conv_linear"] == 300_255_744
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "words, params",
+  [
+    ("--config=configs/darts.py --classes=100", 1_953_748),
+    ("--config=configs/darts.py --layers=5", 1_275_834),
+    ("--config=configs/darts.py --layers=17", 3_894_202),
+    ("--config=configs/darts.py --channels=36 --layers=20", 19_932_310),
+    ("--config=configs/pcdarts.py --config.space.partial=4", 299_578),
+  ],
+)
+def test_parameters_of_search_networks(capsys, words, params):
+  assert told(capsys, words)["params"] == params
+
+
+def test_shared_features_are_counted_once(capsys):
+  fields = "name=s2 width=8 cells=3 nodes=1 engines=all bottleneck=4".split()
+  fields = " ".join(f"--config.space.{field}" for field in fields)
+  found = told(capsys, f"--config=configs/entrannas.py {fields}")
+  spec = supernet(
+    S2, cells=3, width=8, classes=10, nodes=1, sharing=True, bottleneck=4
+  )
+  own = jax.eval_shape(
+    lambda: cnn.Network(spec).init(
+      jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False
+    )
+  )["params"]
+  for part in found["parts"]:
+    trees = [tree for n, tree in own.items() if n.startswith(part["name"])]
+    assert part["params"] == cnn.count({"": trees})
+  assert found["params"] == cnn.count(own)
+  assert found["macs"]["conv_linear"] == counts.network_flops(spec, (32, 32))
+
+
+# Runs.
+
+
+def run(folder, task="search", about=True, **fields):
+  """A folder as a run leaves it."""
+  config = config_lib.base()
+  given = {"task": task, "space.width": 4, "space.cells": 3}
+  config.update_from_flattened_dict(given | fields)
+  folder.mkdir()
+  cell = [("sep_conv_3x3", 0), ("skip_connect", 1)]
+  found = genotype.to_json(genotype.Genotype(cell, [2], cell, [2]))
+  (folder / "config.json").write_text(json.dumps(config.to_dict()))
+  (folder / "genotype.json").write_text(json.dumps({"genotype": found}))
+  if about:
+    record = {"classes": list("abcdefg"), "shape": [12, 10, 1]}
+    (folder / "data.json").write_text(json.dumps(record))
+  return str(folder)
+
+
+def test_a_run_says_itself_how_large_it_is(capsys, tmp_path):
+  folder = run(tmp_path / "run")
+  found = told(capsys, folder)
+  size = found["channels"], found["layers"], found["classes"]
+  assert size == (4, 3, 7) and found["image_size"] == [12, 10]
+  assert found["parts"][0]["params"] == 9 * 1 * 12 + 2 * 12  # grey images
+  wide = told(capsys, f"{folder} --channels=8 --classes=9 --image-size=8")
+  assert (wide["channels"], wide["layers"], wide["classes"]) == (8, 3, 9)
+  assert wide["image_size"] == 8
+  supernet = told(capsys, f"{folder} --supernet")
+  assert supernet["genotype"] is None
+  assert supernet["params"] > 2 * found["params"]
+  # Before data.json was kept of searches: what the data are known to be.
+  old = run(tmp_path / "old", about=False, **{"data.name": "cifar100"})
+  assert told(capsys, old)["classes"] == 100
+
+
+# Operators.
+
+
+def test_operators_one_by_one(capsys):
+  found = told(capsys, "--operators=s1 --channels=16 --image-size=8")
+  rows = {(r["operator"], r["stride"]): r for r in found["operators"]}
+  assert len(rows) == 16
+  sizes = {
+    op: (rows[op, s]["params_search"], rows[op, s]["params_derived"])
+    for op, s in (
+      ("sep_conv_3x3", 1), ("sep_conv_5x5", 2), ("dil_conv_3x3", 1),
+      ("dil_conv_5x5", 2), ("skip_connect", 2),
+    )
+  }
+  assert sizes == {  # of the published code at C = 16
+    "sep_conv_3x3": (800, 864),
+    "sep_conv_5x5": (1312, 1376),
+    "dil_conv_3x3": (400, 432),
+    "dil_conv_5x5": (656, 688),
+    "skip_connect": (256, 288),
+  }
+  for name in ("none", "max_pool_3x3", "avg_pool_3x3"):
+    assert rows[name, 2]["params_search"] == rows[name, 2]["conv_linear"] == 0
+  more = told(capsys, "--operators=sep_conv_7x7,conv_7x1_1x7 --channels=36")
+  assert [r["params_search"] for r in more["operators"][::2]] == [6120, 18144]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_operators_of_gold_nas_are_its_appendix_a_3(capsys, stride):
+  found = told(capsys, "--operators=s2 --channels=36 --image-size=32")
+  rows = {r["operator"]: r for r in found["operators"] if r["stride"] == stride}
+  c, h, w = 36, 32 // stride, 32 // stride
+  skip = 0 if stride == 1 else c * c * h * w
+  assert rows["skip_connect"]["conv_linear"] == skip
+  # Parentheses that the print lacks: there are two depthwise convolutions.
+  separable = 2 * (c * c * h * w + 9 * c * h * w)
+  assert rows["sep_conv_3x3"]["conv_linear"] == separable
+  assert rows["sep_conv_3x3"]["nas_bench_201"] == separable
+  elements = 2 * 2 * c * h * w + c * 32 * 32 + c * h * w
+  assert rows["sep_conv_3x3"]["thop"] == separable + elements
+
+
+def test_the_table_of_operators(capsys, monkeypatch):
+  monkeypatch.setattr(latency, "milliseconds", lambda op, *rest: len(op) / 4)
+  assert cost.main(["--operators=s2", "--latency", "--batch=8"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == "channels 36, image size 32"
+  assert lines[1].startswith("milliseconds an image, batch 8, ")
+  assert lines[-2].split() == [
+    *("sep_conv_3x3", "1", "3,240", "3,384", "3,317,760", "3,538,944"),
+    "3.0000",
+  ]
+  assert len({len(line) for line in lines[2:]}) == 1
+
+
+# On the device.
+
+
+def test_memory_and_time_on_this_device(capsys):
+  words = f"{PLAIN} --layers=1 --channels=4 --image-size=4 --memory"
+  one, two = told(capsys, words), told(capsys, f"{words} --batch=2 --latency")
+  # All but some numbers a channel are of each image.
+  assert one["activation_bytes"] > 4 * 16 * 12
+  ratio = two["activation_bytes"] / one["activation_bytes"]
+  assert 1.7 < ratio < 2 and (one["batch"], two["batch"]) == (1, 2)
+  assert two["milliseconds"] > 0 and two["device"]
+  memory, time = list(cost._table(two))[-2:]
+  assert memory.startswith("kept for the backward pass: ")
+  assert time.startswith("forward pass: ") and "batch of 2 on" in time
+
+
+def test_operators_are_timed(capsys):
+  found = told(
+    capsys, "--operators=skip_connect,conv_1x1 --channels=4 --image-size=4 "
+    "--latency"
+  )
+  assert [row["milliseconds"] > 0 for row in found["operators"]] == [
+    False, True, True, True,
+  ]

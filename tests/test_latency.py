@@ -78,6 +78,8 @@ def test_a_run_keeps_what_it_measured(tmp_path, monkeypatch):
   search.run(config, tmp_path / "run")
   kept = json.loads((tmp_path / "run" / latency.FILE).read_text())
   assert max(kept.values()) > 0
+  data = json.loads((tmp_path / "run" / "data.json").read_text())
+  assert data["shape"] == [8, 8, 1] and len(data["classes"]) == 10
   # Whoever goes on with it does not measure again.
   monkeypatch.setattr(latency, "milliseconds", None)
   again = problem_lib.read(config, workdir=tmp_path / "run")

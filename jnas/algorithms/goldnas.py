@@ -48,7 +48,7 @@ from jnas.algorithms.method import (
 )
 from jnas.algorithms.stages import Stage
 from jnas.spaces import arch as arch_lib
-from jnas.spaces import cost
+from jnas.spaces import cost, expected
 from jnas.spaces.spec import Cell, Spec
 
 Array = jax.Array
@@ -89,11 +89,11 @@ def goldnas(
     total = 0.0
     for name, weights in mixture(arch).items():
       kept = removable(spec.cell(name), jax.lax.stop_gradient(weights) > 0)
-      total += cost.uniform_flops(
+      total += expected.uniform_flops(
         weights, kept, same, through_mean=through_mean
       )
       if mu:
-        total += mu * cost.expected_flops(
+        total += mu * expected.expected_flops(
           weights, flops[name], kept, through_mean=through_mean
         )
     return hyper["lambda"] * total

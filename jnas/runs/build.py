@@ -88,6 +88,16 @@ def read(config: ml_collections.ConfigDict) -> sources.ImageData:
     ) from error
 
 
+def about(data: sources.ImageData) -> dict[str, Any]:
+  """What has to be known of the data to use a network without them."""
+  return {
+    "shape": list(data.train_x.shape[1:]),
+    "classes": list(data.classes),
+    "mean": list(data.mean),
+    "std": list(data.std),
+  }
+
+
 def check_memory(
   config: ml_collections.ConfigDict, data: sources.ImageData
 ) -> None:

@@ -1,9 +1,15 @@
-"""Parameters and multiply-adds of the network of a genotype, exact integers.
+"""What networks and operators cost: parameters, multiply-adds, memory, time.
 
-  python -m jnas.runs.cost DARTS_V2 --channels=36 --layers=20 --classes=10
+  jnas cost DARTS_V2 --channels=36 --layers=20 --classes=10
+  jnas cost runs/darts_quick          of what a search or a training has found
+  jnas cost runs/darts_quick --supernet
+  jnas cost --config=configs/darts.py:pcdarts --config.space.width=8
+  jnas cost --operators=s1 --channels=36 --image-size=32
 
-The multiply-adds are of one image, without the auxiliary head, which is there
-in training only, and by three conventions:
+Of a run width, depth, classes and image size are its own where no flag says
+otherwise; of a config that searches it is the search network. Numbers are exact
+integers. The multiply-adds are of one image, without the auxiliary head, which
+is there in training only, and by three conventions:
 
   conv_linear    convolutions and the classifier, without biases
   thop           and two for an element normalised, one for one through a ReLU
@@ -23,13 +29,16 @@ import jax
 import jax.numpy as jnp
 
 from jnas import genotype as genotype_lib
-from jnas.genotype import AnyGenotype, NasBench201Genotype, StackGenotype
+from jnas.ops import backend as backend_lib
+from jnas.ops import table
 from jnas.ops.table import OpCounts
-from jnas.runs import command
-from jnas.spaces import cnn, cost, discrete
-from jnas.spaces.spec import Spec
+from jnas.runs import build, command, latency, subject
+from jnas.runs.subject import LARGE, Subject
+from jnas.runtime import parallel, residuals
+from jnas.spaces import cnn, cost
+from jnas.spaces import registry as spaces
+from jnas.spaces.spec import Cell, Spec
 
-_IMAGENET = 64  # pixels of an image from which on the stem is ImageNet's
 _WIDTHS = range(2, 2**16, 2)  # even: ImageNet's stem halves them
 _CONVENTIONS: dict[str, Callable[[OpCounts, Spec], int]] = {
   "conv_linear": lambda work, spec: work.macs,
@@ -40,55 +49,55 @@ _CONVENTIONS: dict[str, Callable[[OpCounts, Spec], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Returns the exit status of the command line."""
-  options = _parser().parse_args(arguments)
+  parser = _parser()
+  options, fields = parser.parse_known_args(arguments)
+  named = options.genotype, options.config, options.operators
+  if sum(one is not None for one in named) != 1:
+    parser.error(
+      "expected a genotype or a run, --config=PATH.py or --operators=SPACE, "
+      f"and one of them, got {', '.join(filter(None, named)) or 'none'}"
+    )
   try:
-    found = _measure(options)
+    if options.operators:
+      found, lines = _operators(options, fields), _operator_table
+    else:
+      found, lines = _measure(options, fields), _table
   except (ValueError, OSError) as error:
     print(f"cost: {error}", file=sys.stderr)
     return 2
-  print(json.dumps(found) if options.json else "\n".join(_table(found)))
+  print(json.dumps(found) if options.json else "\n".join(lines(found)))
   return 0
 
 
-def _measure(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(
+  options: argparse.Namespace, fields: Sequence[str]
+) -> dict[str, Any]:
   """What the command line asks for, as it is printed with --json."""
-  genotype = genotype_lib.load(options.genotype)
-  _fill(options, isinstance(genotype, NasBench201Genotype))
-  derive = functools.partial(
-    discrete.derived,
-    genotype,
-    cells=_layers(genotype, options),
-    classes=options.classes,
-    auxiliary=options.auxiliary,
-    imagenet=options.stem == "imagenet",
-  )
-  size = options.image_size, options.image_size
+  own = subject.find(options, fields)
 
   def work(spec: Spec) -> dict[str, OpCounts]:
-    return cost.network_counts(spec, size)
+    *size, channels = own.shape
+    return cost.network_counts(subject.counted(spec), tuple(size), channels)
 
-  width = options.channels
+  width = None
   if options.max_macs is not None:
     width = _widest(
-      lambda width: _macs(work(spec := derive(width=width)), spec)[
+      lambda width: _macs(work(spec := own.spec(width)), spec)[
         options.convention
       ],
       options.max_macs,
     )
-  if options.stem == "imagenet" and width % 2:
-    raise ValueError(
-      f"--channels: the stem of ImageNet needs an even number, got {width}"
-    )
-  spec = derive(width=width)
-  works, params = work(spec), _params(spec)
+  spec = own.spec(width)
+  works, params = work(spec), _params(spec, own.shape[2])
   auxiliary = params.pop("auxiliary", 0)
-  return {
-    "genotype": genotype_lib.format_text(genotype),
+  found = {
+    "genotype": own.genotype and genotype_lib.format_text(own.genotype),
+    "space": own.config.space.name,
     "layers": len(spec.layers),
-    "channels": width,
+    "channels": spec.width,
     "classes": spec.classes,
-    "image_size": options.image_size,
-    "stem": options.stem,
+    "image_size": _side(own.shape),
+    "stem": "imagenet" if spec.imagenet else "cifar",
     "params": sum(params.values()) + auxiliary,
     "params_auxiliary": auxiliary,
     "macs": _macs(works, spec),
@@ -102,56 +111,120 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
       for name, each in works.items()
     ],
   }
+  if options.memory or options.latency:
+    found |= _on_device(own, spec, options)
+  return found
 
 
-def _fill(options: argparse.Namespace, stages: bool) -> None:
-  """Puts the field's values where the command line gives none.
+def _side(shape: tuple[int, int, int]) -> int | list[int]:
+  """The pixels of a side, or height and width where they differ."""
+  return shape[0] if shape[0] == shape[1] else list(shape[:2])
 
-  Args:
-    options: of the command line; changed.
-    stages: whether the network is one of NAS-Bench-201.
-  """
-  if options.max_macs is not None and options.channels is not None:
-    raise ValueError(
-      "--max-macs finds the number of channels: expected no --channels beside "
-      f"it, got {options.channels}"
-    )
-  if options.stem is None:
-    large = (options.image_size or 0) >= _IMAGENET and not stages
-    options.stem = "imagenet" if large else "cifar"
-  imagenet = options.stem == "imagenet"
-  options.channels = options.channels or (
-    48 if imagenet else 16 if stages else 36
+
+def _on_device(
+  own: Subject, spec: Spec, options: argparse.Namespace
+) -> dict[str, Any]:
+  """Memory and time of the network as the first device here computes it."""
+  mesh = parallel.mesh(jax.devices()[:1])
+  network = build.network(own.config, spec, mesh)
+  # Each operator of a search network has a weight, that of a search's start.
+  edges = None
+  if own.genotype is None:
+    edges = {
+      name: jnp.full(cell.shape, 1 / cell.shape[1])
+      for name, cell in spec.cells
+      if isinstance(cell, Cell)
+    }
+  x = jnp.ones((own.batch, *own.shape))
+  init = functools.partial(
+    network.lazy_init, jax.random.key(0), x[:1], edges, train=False
   )
-  options.classes = options.classes or (1000 if imagenet else 10)
-  options.image_size = options.image_size or (224 if imagenet else 32)
+  found: dict[str, Any] = {"batch": own.batch}
+  if options.memory:
+
+    def train(variables, edges):
+      return network.apply(
+        variables, x, edges, train=True, mutable=["batch_stats"]
+      )[0]
+
+    kept = residuals.kept_bytes(train, jax.eval_shape(init), edges)
+    found["activation_bytes"] = kept
+  if options.latency:
+    variables = init()
+    call = jax.jit(functools.partial(network.apply, train=False))
+    took = latency.seconds(lambda: call(variables, x, edges))
+    found |= {"milliseconds": 1e3 * took, "device": x.device.device_kind}
+  return found
 
 
-def _layers(genotype: AnyGenotype, options: argparse.Namespace) -> int:
-  """The cells of the network, of NAS-Bench-201 those of each stage."""
-  if isinstance(
-    genotype, genotype_lib.RecurrentGenotype | genotype_lib.SpaceGenotype
-  ):
-    raise ValueError(
-      "expected the genotype of an image network of jnas's own spaces, got "
-      f"{genotype_lib.format_text(genotype)[:60]}"
+def _operators(
+  options: argparse.Namespace, fields: Sequence[str]
+) -> dict[str, Any]:
+  """The operators of a space one by one, as they are printed with --json."""
+  if fields:
+    raise ValueError(f"unrecognized arguments: {fields[0]}")
+  others = "layers classes stem auxiliary max_macs supernet memory".split()
+  if odd := [name for name in others if getattr(options, name)]:
+    flag = f"--{odd[0].replace('_', '-')}"
+    raise ValueError(f"{flag}: not of single operators; leave it out")
+  if "," in options.operators:
+    names = tuple(options.operators.split(","))
+  else:
+    names = spaces.find(options.operators).operators
+  channels, side = options.channels or 36, options.image_size or 32
+  batch = options.batch or 1
+  rows = [
+    _operator(name, stride, channels, side) for name in names
+    for stride in (1, 2)
+  ]
+  found = {"channels": channels, "image_size": side, "operators": rows}
+  if options.latency:
+    backend = backend_lib.of(parallel.platform(parallel.mesh()))
+    for row in rows:
+      where = row["operator"], channels, (side, side), row["stride"]
+      row["milliseconds"] = latency.milliseconds(*where, batch, backend)
+    found |= {"batch": batch, "device": jax.devices()[0].device_kind}
+  return found
+
+
+def _operator(
+  name: str, stride: int, channels: int, side: int
+) -> dict[str, Any]:
+  """What one operator costs, in a search network and in a derived one."""
+  work = table.get(name).counts(channels, (side, side), stride)
+  params = {}
+  for form, affine in (("search", False), ("derived", True)):
+    learnt, _ = table.arrays(
+      name, channels, stride, affine=affine, pool_norm=not affine
     )
-  stages = isinstance(genotype, NasBench201Genotype)
-  own = 14 if options.stem == "imagenet" else 20
-  if isinstance(genotype, StackGenotype):
-    own = len(genotype.cells)
-  layers = options.layers or (5 if stages else own)
-  if isinstance(genotype, StackGenotype) and layers != own:
-    raise ValueError(
-      f"--layers: the genotype describes {own} cells, each its own, got "
-      f"{layers}"
+    params[f"params_{form}"] = sum(
+      math.prod(each.shape) for each in learnt.values()
     )
-  if options.stem == "imagenet" and stages:
-    raise ValueError(
-      "--stem: that of ImageNet is for stacks of cells of two inputs, got "
-      "NAS-Bench-201"
-    )
-  return layers
+  return {
+    "operator": name,
+    "stride": stride,
+    **params,
+    "conv_linear": work.macs,
+    "thop": cost.thop_flops(work),
+    "nas_bench_201": work.macs,  # there is no classifier
+  }
+
+
+def _operator_table(found: dict[str, Any]) -> Iterator[str]:
+  yield f"channels {found['channels']}, image size {found['image_size']}"
+  if "device" in found:
+    yield f"milliseconds an image, batch {found['batch']}, {found['device']}"
+  names = "params_search params_derived conv_linear thop milliseconds".split()
+  names = [name for name in names if name in found["operators"][0]]
+  start, cell = "{:<14} {:>6}".format, " {:>14}".format
+  yield start("", "stride") + "".join(
+    cell(name.replace("_", " ")) for name in names
+  )
+  for row in found["operators"]:
+    each = [
+      f"{row[n]:,.4f}" if n == "milliseconds" else f"{row[n]:,}" for n in names
+    ]
+    yield start(row["operator"], row["stride"]) + "".join(map(cell, each))
 
 
 def _widest(macs: Callable[[int], int], budget: float) -> int:
@@ -171,12 +244,12 @@ def _macs(works: dict[str, OpCounts], spec: Spec) -> dict[str, int]:
   return {name: count(whole, spec) for name, count in _CONVENTIONS.items()}
 
 
-def _params(spec: Spec) -> dict[str, int]:
+def _params(spec: Spec, image_channels: int) -> dict[str, int]:
   """Parameters by part."""
   variables = jax.eval_shape(
     functools.partial(cnn.Network(spec).init, train=False),
     jax.random.key(0),
-    jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32),
+    jax.ShapeDtypeStruct((1, 32, 32, image_channels), jnp.float32),
   )
   parts = {"stem": 0, "classifier": 0}
   for name, tree in variables["params"].items():
@@ -188,7 +261,7 @@ def _params(spec: Spec) -> dict[str, int]:
 
 
 def _table(found: dict[str, Any]) -> Iterator[str]:
-  yield found["genotype"]
+  yield found["genotype"] or f"search network, space {found['space']}"
   yield ", ".join(
     f"{name.replace('_', ' ')} {found[name]}"
     for name in ("layers", "channels", "classes", "image_size", "stem")
@@ -206,6 +279,16 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
     "whole", *(f"{n:,}" for n in (found["params"], *list(macs.values())[:2]))
   )
   yield f"multiply-adds as NAS-Bench-201 counts: {macs['nas_bench_201']:,}"
+  if "activation_bytes" in found:
+    yield (
+      f"kept for the backward pass: {found['activation_bytes'] / 2**20:,.1f} "
+      f"MiB of a batch of {found['batch']}"
+    )
+  if "milliseconds" in found:
+    yield (
+      f"forward pass: {found['milliseconds']:,.2f} ms of a batch of "
+      f"{found['batch']} on {found['device']}"
+    )
 
 
 def _number(text: str) -> int:
@@ -232,7 +315,27 @@ def _parser() -> argparse.ArgumentParser:
   parser = command.parser("cost", __doc__)
   add = functools.partial(parser.add_argument, type=_number, metavar="N")
   parser.add_argument(
-    "genotype", help="a published cell's name, a genotype, its file, or a run"
+    "genotype",
+    nargs="?",
+    help="a published cell's name, a genotype, its file, or a run",
+  )
+  parser.add_argument(
+    "--config",
+    metavar="PATH.py[:ARGUMENT]",
+    help="instead: the network of a config; any field is set by "
+    "--config.GROUP.FIELD=VALUE",
+  )
+  parser.add_argument(
+    "--operators",
+    metavar="SPACE",
+    help="instead: each operator of a space, or of a list with commas, on "
+    "--channels and --image-size pixels that it reads; as in a search network "
+    "without scales, and as in a derived one",
+  )
+  parser.add_argument(
+    "--supernet",
+    action="store_true",
+    help="of a search's folder: its search network, not what it has found",
   )
   add("--channels", help="default: 36; of NAS-Bench-201 16, on ImageNet 48")
   add(
@@ -245,7 +348,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--stem",
     choices=("cifar", "imagenet"),
-    help=f"default: imagenet for images of {_IMAGENET} pixels or more",
+    help=f"default: imagenet for images of {LARGE} pixels or more",
   )
   parser.add_argument(
     "--auxiliary",
@@ -266,6 +369,20 @@ def _parser() -> argparse.ArgumentParser:
     default="conv_linear",
     help="by which --max-macs counts; default: conv_linear",
   )
+  parser.add_argument(
+    "--memory",
+    action="store_true",
+    help="and the bytes of all arrays that the forward pass of a training step "
+    "makes and its backward pass reads, as JAX differentiates it for this "
+    "device; of a search network both for weights and for edge weights",
+  )
+  parser.add_argument(
+    "--latency",
+    action="store_true",
+    help="and how long a forward pass takes on this device, compiled, the "
+    "median of 15",
+  )
+  add("--batch", help="for these two; default: 1, of a config or run its own")
   parser.add_argument("--json", action="store_true", help="one JSON object")
   return parser
 

@@ -6,6 +6,7 @@ of some calls. The table is kept in the run's folder, and a run that goes on
 reads it there, so that it does what an uninterrupted one does.
 """
 
+from collections.abc import Callable
 import os
 import pathlib
 import statistics
@@ -99,12 +100,20 @@ def milliseconds(
   ops = MixedOps((op,), ((op,),), stride, train=False, backend=backend)
   call = jax.jit(lambda x: ops(x, {op: arrays} if arrays else {})[0][0])
   x = jnp.ones((batch, *size, channels))
-  seconds = []
+  return 1e3 * seconds(lambda: call(x)) / batch
+
+
+def seconds(call: Callable[[], Any]) -> float:
+  """How long a call takes until its arrays are there, the median of some.
+
+  The first ones, which compile, do not count.
+  """
+  found = []
   for _ in range(3 + _CALLS):
     start = time.perf_counter()
-    call(x).block_until_ready()
-    seconds.append(time.perf_counter() - start)
-  return 1e3 * statistics.median(seconds[3:]) / batch
+    jax.block_until_ready(call())
+    found.append(time.perf_counter() - start)
+  return statistics.median(found[3:])
 
 
 def costs(

@@ -62,7 +62,7 @@ def run(
     spec = recipe.derived(config, found, len(data.classes))
   plan = build_plan(config, data, mesh, spec, splits, weights)
   record = origin(found, source, workdir)
-  files = {"genotype.json": record, "data.json": about(data)}
+  files = {"genotype.json": record, "data.json": build.about(data)}
   _, state, numbers = session.execute(plan, config, workdir, mesh, files)
   result = {
     "task": "retrain",
@@ -171,16 +171,6 @@ def image_cell(
       f"{genotype_lib.format_text(found)}"
     )
   return found
-
-
-def about(data: sources.ImageData) -> dict[str, Any]:
-  """What has to be known of the data to use a network without them."""
-  return {
-    "shape": list(data.train_x.shape[1:]),
-    "classes": list(data.classes),
-    "mean": list(data.mean),
-    "std": list(data.std),
-  }
 
 
 def relaxed(

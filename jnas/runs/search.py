@@ -54,7 +54,7 @@ def run(
   workdir_lib.check(config, workdir)
   problem = problem_lib.read(config, workdir=workdir)
   plan = build_plan(problem, problem.stages.first)
-  files = problem.files
+  files = problem.files | {"data.json": build.about(problem.data)}
   if problem.table:
     files["benchmark.json"] = evaluation.reference(
       problem.table, config_lib.flatten(config)

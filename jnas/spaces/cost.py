@@ -1,4 +1,4 @@
-"""What networks cost: multiply-adds, their expectation, sizes of spaces.
+"""What networks cost: multiply-adds; and sizes of spaces.
 
 A multiply-add is one multiplication of a convolution or of the classifier, on
 one image, biases left out, as most papers count. The library thop adds two for
@@ -12,9 +12,6 @@ import math
 import operator
 from typing import NamedTuple
 
-import jax
-from jax import lax
-import jax.numpy as jnp
 import numpy as np
 
 from jnas.ops import table
@@ -22,7 +19,6 @@ from jnas.ops.plain import strided
 from jnas.ops.table import OpCounts
 from jnas.spaces.spec import Block, Cell, Layer, Spec
 
-Array = jax.Array
 Shape = tuple[int, int, int]  # (H, W, C) of one image's features
 
 
@@ -151,17 +147,25 @@ def layer_counts(spec: Spec, shapes: LayerShapes) -> OpCounts:
     return _sum(parts)
   if cell.inputs == 1:
     parts = []
-  for works, kept in zip(_edges(spec, shapes, cell), cell.kept, strict=True):
-    parts += [works[op] for op in kept]
+  works = edge_counts(spec, shapes, cell)
+  parts += [works[e][op] for (e, *_), op in _computed(spec, cell)]
+  if spec.sharing and spec.bottleneck > 1:
+    parts += _bottlenecks(spec, shapes, cell)
   return _sum(parts)
 
 
-def _edges(
+def edge_counts(
   spec: Spec, shapes: LayerShapes, cell: Cell
 ) -> list[dict[str, OpCounts]]:
-  """For each edge of a layer what each operator of the space does."""
-  c, out = shapes.channels // spec.partial, shapes.output[:2]
-  by_stride = {}
+  """For each edge of a layer what each operator of the space does.
+
+  Args:
+    spec: the network.
+    shapes: of the layer.
+    cell: that it is of.
+  """
+  c = shapes.channels // (spec.bottleneck if spec.sharing else spec.partial)
+  out, by_stride = shapes.output[:2], {}
   for stride, size in ((1, out), (2, shapes.inputs[1][:2])):
     works = {op: table.get(op).counts(c, size, stride) for op in cell.ops}
     if spec.pool_norm:
@@ -172,6 +176,36 @@ def _edges(
     by_stride[2 if shapes.layer.reduction and source < cell.inputs else 1]
     for source, _ in cell.edges
   ]
+
+
+def _computed(spec: Spec, cell: Cell) -> list[tuple[list[int], str]]:
+  """The (edges, operator) of all that a cell computes once.
+
+  It is for one edge, or with shared features for all that leave a node and
+  keep the operator.
+  """
+  found: dict[tuple[int, str], list[int]] = {}
+  for e, (source, _) in enumerate(cell.edges):
+    for op in cell.kept[e]:
+      found.setdefault((source if spec.sharing else e, op), []).append(e)
+  return [(edges, op) for (_, op), edges in found.items()]
+
+
+def _bottlenecks(
+  spec: Spec, shapes: LayerShapes, cell: Cell
+) -> list[OpCounts]:
+  """The convolutions 1 x 1 around the operators of shared features.
+
+  One narrows each node that is read, another widens each that is made; a
+  normalisation follows them, no ReLU goes before.
+  """
+  c, d = shapes.channels, shapes.channels // spec.bottleneck
+  out, inputs = math.prod(shapes.output[:2]), math.prod(shapes.inputs[1][:2])
+  read = {cell.edges[e][0] for (e, *_), _ in _computed(spec, cell)}
+  pixels = [inputs if node < cell.inputs else out for node in read]
+  narrow = [OpCounts(c * d * n, d * n) for n in pixels]
+  made = cell.nodes - cell.inputs
+  return narrow + made * [OpCounts(d * c * out, c * out)]
 
 
 def network_counts(
@@ -287,94 +321,6 @@ def edge_costs(
           cost(op, c, inside[stride], stride) for op in cell.ops
         ]
   return found
-
-
-def expected_flops(
-  weights: Array,
-  flops: Array | np.ndarray,
-  kept: Array | np.ndarray | None = None,
-  *,
-  through_mean: bool = True,
-) -> Array:
-  """The expected FLOPs of a cell, a penalty to be differentiated: GOLD-NAS's.
-
-    sum_e sum_o ln(1 + w[e, o] / m[e]) FLOPs[e, o],  m[e] = mean_o w[e, o]
-
-  Bi et al. 2020, equation 5, with w = sigma(alpha); sums and means are over
-  the operators that an edge keeps. With r[o] = w[o] / m the gradient is
-
-    (FLOPs[k] / (1 + r[k]) - mean_o(FLOPs[o] r[o] / (1 + r[o]))) / m.
-
-  What the paper claims is true of an operator's own term: it grows with its w
-  (i), ever slower (iii). The sum over an edge stays the same if all its w are
-  scaled, so it cannot grow with each of them. It grows with w[k] where
-  FLOPs[k] / (1 + r[k]) exceeds the mean above: with a convolution's beside an
-  identity that is free, and of two equal operators with the weaker's. The last
-  operator of an edge has no gradient: nothing here removes it. With
-  `through_mean=False` the gradient is FLOPs[k] / (m + w[k]), never negative.
-
-  The paper has the sum equal to thop's count; for one operator on each edge it
-  is ln 2 of that. And it has ln(1 + .) for convexity; that is concave.
-
-  Args:
-    weights: [E, O], sigma(alpha) of one cell; not negative.
-    flops: [E, O], of `edge_flops`.
-    kept: [E, O] of ones and zeros, or None for all; `none`, where kept, has
-      its part in the mean. An edge that keeps nothing adds zero.
-    through_mean: whether m is differentiated, or a constant to the gradient.
-
-  Returns:
-    A scalar, in the type of the weights.
-
-  Raises:
-    ValueError: shapes differ.
-
-  >>> flops = np.array([[0.0, 100.0]])
-  >>> print(expected_flops(jnp.array([[0.5, 0.5]]), flops))
-  69.31472
-  """
-  for name, value in (("flops", flops), ("kept", kept)):
-    if value is not None and np.shape(value) != weights.shape:
-      raise ValueError(
-        f"{name} must have the shape of the weights, {weights.shape}, one row "
-        f"an edge and one column an operator, but has {np.shape(value)}"
-      )
-  here = jnp.asarray(np.ones(weights.shape) if kept is None else kept) > 0
-  w = jnp.where(here, weights, 0)
-  mean = w.sum(-1) / jnp.maximum(here.sum(-1), 1)
-  # Nothing to divide: nothing kept, or weights so small that they are zero.
-  mean = jnp.where(mean > 0, mean, 1)
-  # In units of the mean, whose square may be too small for a number.
-  unit = lax.stop_gradient(mean)
-  share = mean / unit if through_mean else jnp.ones_like(unit)
-  costs = jnp.where(here, jnp.asarray(flops, w.dtype), 0)
-  return jnp.sum(jnp.log1p(w / unit[:, None] / share[:, None]) * costs)
-
-
-def uniform_flops(
-  weights: Array,
-  kept: Array | np.ndarray | None = None,
-  flops: float = 1.0,
-  *,
-  through_mean: bool = True,
-) -> Array:
-  """`expected_flops` where all operators cost the same.
-
-  Bi et al. 2020, appendix A.3. At equal weights, where a search begins, its
-  gradient is zero unless the mean is a constant to it; from there on a descent
-  lowers the weaker and raises the stronger of two operators.
-
-  Args:
-    weights: [E, O], sigma(alpha) of one cell; not negative.
-    kept: [E, O] of ones and zeros, or None for all.
-    flops: what each operator costs. The paper does not say how much.
-    through_mean: whether the mean is differentiated.
-
-  >>> print(uniform_flops(jnp.full((1, 2), 0.5)))
-  1.3862944
-  """
-  same = np.full(weights.shape, flops)
-  return expected_flops(weights, same, kept, through_mean=through_mean)
 
 
 def _incoming(cell: Cell) -> list[list[int]]:
