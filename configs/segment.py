@@ -25,7 +25,7 @@ def get_config(argument="voc"):
   config.train.update(length="30000 steps", batch=16)
   if argument == "camvid":
     config.data.name = "camvid"
-    config.segment.update(output_stride=8, crop=176)
+    config.segment.update(output_stride=8, crop=176, test="test")
     config.train.update(length="300 epochs", batch=8)
     config.weights.lr, config.log.evaluate = 0.02, "10 epochs"
   if argument == "quick":

@@ -74,6 +74,10 @@ def test_camvid_is_read_from_a_folder_and_from_a_tar(tmp_path):
     tar.add(root, "data")
   packed = segmentation.load("camvid", tmp_path / "data.tar.xz")
   np.testing.assert_array_equal(packed.train.x, data.train.x)
+  assert packed.test is None
+  again = segmentation.load("camvid", root, test="val")
+  np.testing.assert_array_equal(again.test.x, again.valid.x)
+  assert again.mean == data.mean
   swapped = segmentation.load("camvid", root, 1, train="val", valid="train")
   assert len(swapped.train.x) == len(swapped.valid.x) == 1
 

@@ -26,6 +26,7 @@ TINY = {
   "segment.genotype": GENOTYPE,
   "segment.crop": 32,
   "segment.channels": 4,
+  "segment.test": "test",
   "space.cells": 3,
   "space.width": 4,
   "data.limit": 16,
@@ -90,6 +91,30 @@ def test_a_killed_run_ends_with_the_same_numbers(whole, step, tmp_path):
   name = "segmentation.json"
   assert (copy / name).read_text() == (workdir / name).read_text()
   assert again["IoU"] == result["IoU"]
+
+
+def test_the_trained_network_is_measured_on_the_test_split(whole, capsys):
+  workdir, result = whole
+  problem = segment.read(config_of())
+  assert len(problem.test) == 16 == len(problem.valid)
+  found = segment.genotype_lib.load(GENOTYPE)
+  module = segment.network(problem, found)
+  with checkpoint.Checkpoints(workdir / "checkpoints", read_only=True) as saved:
+    state = segment.build_plan(problem, module).init()
+    own = saved.read(6)
+    state = state._replace(weights=own["weights"], stats=own["stats"])
+  values, counts, _ = segment.evaluator(problem, module)(state, problem.test)
+  assert result["test_IoU"] == dict(
+    zip(problem.data.classes, predictions.by_class(counts), strict=True)
+  )
+  assert result["test_mean_IoU"] == pytest.approx(values["mean_IoU"])
+  known = problem.data.test.x[..., 3] != segmentation.IGNORED
+  assert counts.sum() == known.sum()
+  assert result["test_loss"] != result["valid_loss"]
+  shape, *_ = [x for x in segment._lines(result).splitlines() if "disc" in x]
+  assert shape.split() == [
+    f"{result[name]['disc']:.2%}" for name in ("IoU", "test_IoU")
+  ] + ["disc"]
 
 
 def test_it_goes_on_with_the_genotype_it_began_with(whole, tmp_path):

@@ -212,7 +212,8 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       "init": "",  # run of task retrain, or file of weights: the backbone's
       # first ones, where they fit; empty = from scratch
       "train": "train",  # split that is trained on,
-      "valid": "val",  # and that is evaluated
+      "valid": "val",  # and that is evaluated;
+      "test": "",  # that the trained network is measured on; empty = none
       "output_stride": 16,  # of the features; what would be coarser is dilated
       "channels": 256,  # of the head
       "dropout": 0.1,  # rate before the classifier of pixels

@@ -51,6 +51,7 @@ class SegmentationData(NamedTuple):
     valid: on which one measures.
     classes: their names, in the order of their numbers.
     mean, std: by colour, of the training images, on the scale 0 .. 1.
+    test: on which nothing depends, if it was asked for.
   """
 
   train: Part
@@ -58,6 +59,7 @@ class SegmentationData(NamedTuple):
   classes: tuple[str, ...]
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  test: Part | None = None
 
 
 def load(
@@ -67,6 +69,7 @@ def load(
   *,
   train: str = "train",
   valid: str = "val",
+  test: str = "",
   seed: int = 0,
 ) -> SegmentationData:
   """The data set `name`, read from `path`.
@@ -78,13 +81,14 @@ def load(
   | camvid | folder or tar of <split>/images/NAME.jpg, <split>/masks/NAME.png
     of class numbers, and classes.txt, a number and a name a line; "unlabelled"
     counts nowhere |
-  | shapes | none: 400 made-up 64 x 64 images of discs, squares, triangles |
+  | shapes | none: 480 made-up 64 x 64 images of discs, squares, triangles |
 
   Args:
     name: of the data set.
     path: see above.
     limit: at most so many images of each split, drawn with `seed`; 0 for all.
     train, valid: names of the splits: of a list, or of a folder.
+    test: likewise; empty for none.
     seed: of made-up images and of the draw.
 
   Raises:
@@ -101,16 +105,17 @@ def load(
         raise ValueError(
           f"expected no path for shapes, which needs no file; got {str(path)!r}"
         )
-      pairs, classes = _shapes(seed), _SHAPES
+      pairs, classes = _shapes(seed)[: 2 + bool(test)], _SHAPES
     else:
       read = {"voc": _voc, "camvid": _camvid}[name]
       found = archives.existing(path, "a folder or tar of images and masks")
-      pairs, classes = read(found, (train, valid))
+      splits = (train, valid, test) if test else (train, valid)
+      pairs, classes = read(found, splits)
     return _finished(pairs, classes, limit, seed)
 
 
 def _finished(
-  pairs: tuple[list[Pair], list[Pair]],
+  pairs: tuple[list[Pair], ...],
   classes: tuple[str, ...],
   limit: int,
   seed: int,
@@ -129,9 +134,9 @@ def _finished(
   mean = total / count
   std = np.sqrt(np.maximum(square / count - mean * mean, 0))
   std = np.where(std < 1e-6, 1, std)
-  parts = [_canvas(own, mean) for own in pairs]
+  first, second, *more = (_canvas(own, mean) for own in pairs)
   return SegmentationData(
-    *parts, classes, tuple(mean.tolist()), tuple(std.tolist())
+    first, second, classes, tuple(mean.tolist()), tuple(std.tolist()), *more
   )
 
 
@@ -148,7 +153,7 @@ def _canvas(pairs: list[Pair], mean: np.ndarray) -> Part:
   return Part(x, sizes)
 
 
-def _shapes(seed: int) -> tuple[list[Pair], list[Pair]]:
+def _shapes(seed: int) -> tuple[list[Pair], ...]:
   """Shapes of any colour, place and size on a ground of another, under noise.
 
   The rim of each is one pixel that is ignored, as in VOC.
@@ -174,12 +179,12 @@ def _shapes(seed: int) -> tuple[list[Pair], list[Pair]]:
     image += rng.normal(0, 12, image.shape)
     return np.clip(image, 0, 255).astype(np.uint8), labels
 
-  return [one() for _ in range(320)], [one() for _ in range(80)]
+  return tuple([one() for _ in range(count)] for count in (320, 80, 80))
 
 
 def _camvid(
-  path: pathlib.Path, splits: tuple[str, str]
-) -> tuple[tuple[list[Pair], list[Pair]], tuple[str, ...]]:
+  path: pathlib.Path, splits: tuple[str, ...]
+) -> tuple[tuple[list[Pair], ...], tuple[str, ...]]:
   folder = re.compile(r"(?:.*/)?([^/]+)/(images|masks)/([^/]+)\.\w+")
 
   def wanted(name: str) -> bool:
@@ -235,8 +240,8 @@ def _listed_classes(
 
 
 def _voc(
-  path: pathlib.Path, splits: tuple[str, str]
-) -> tuple[tuple[list[Pair], list[Pair]], tuple[str, ...]]:
+  path: pathlib.Path, splits: tuple[str, ...]
+) -> tuple[tuple[list[Pair], ...], tuple[str, ...]]:
   folder = re.compile(
     r"(?:.*/)?(ImageSets/Segmentation|JPEGImages|SegmentationClass)/"
     r"([^/]+)\.(txt|jpg|png)"

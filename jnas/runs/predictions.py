@@ -29,12 +29,11 @@ def record(
     shown: numbers of validation images.
     predicted: of each of them the class numbers, [H, W].
   """
-  iou = intersections_over_unions(confusion)
   palette = colours(data.classes)
   return {
     "classes": list(data.classes),
     "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette.tolist()],
-    "IoU": [None if np.isnan(v) else float(v) for v in iou],
+    "IoU": by_class(confusion),
     "confusion": confusion.tolist(),
     "pictures": [
       {
@@ -49,6 +48,16 @@ def record(
       for i, found in zip(shown, predicted, strict=True)
     ],
   }
+
+
+def by_class(confusion: np.ndarray) -> list[float | None]:
+  """The IoU of each class, as JSON has it: None where there is none.
+
+  >>> by_class(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+  [0.75, 0.8, None]
+  """
+  iou = intersections_over_unions(confusion)
+  return [None if np.isnan(v) else float(v) for v in iou]
 
 
 def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:

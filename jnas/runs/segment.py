@@ -5,7 +5,7 @@ another head, an example is an image with the class of each of its pixels, and
 what counts is the mean IoU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 from jnas import genotype as genotype_lib
 from jnas.data import device, segmentation
 from jnas.data.fingerprint import fingerprint
-from jnas.report import headline
+from jnas.report import headline, parts
 from jnas.runs import build, classifier, predictions, recipe, retrain, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
@@ -42,6 +42,7 @@ class Problem(NamedTuple):
     mesh: the devices.
     train: on the devices.
     valid: likewise.
+    test: likewise, if there is one.
   """
 
   config: ml_collections.ConfigDict
@@ -49,6 +50,7 @@ class Problem(NamedTuple):
   mesh: Mesh
   train: device.Split
   valid: device.Split
+  test: device.Split | None = None
 
 
 def run(
@@ -71,28 +73,43 @@ def run(
   config.segment.genotype = genotype_lib.format_text(found)
   workdir_lib.check(config, workdir)
   problem = read(config)
-  plan = build_plan(problem, network(problem, found))
+  module = network(problem, found)
+  plan = build_plan(problem, module)
   files = {"genotype.json": retrain.origin(found, source, workdir)}
   _, state, numbers = session.execute(
     plan, config, workdir, problem.mesh, files
   )
   record = workdir_lib.read(workdir / "segmentation.json")
+  classes = problem.data.classes
   result = {
     "task": "segment",
     "genotype": config.segment.genotype,
     "params": cnn.count(state.weights),
-    "IoU": dict(zip(problem.data.classes, record.get("IoU", ()), strict=False)),
+    "IoU": dict(zip(classes, record.get("IoU", ()), strict=False)),
     **numbers,
   }
+  if problem.test is not None:
+    values, confusion, _ = evaluator(problem, module)(state, problem.test)
+    found = predictions.by_class(confusion)
+    result["test_IoU"] = dict(zip(classes, found, strict=True))
+    result |= {f"test_{name}": value for name, value in values.items()}
   session.finish(workdir, result)
-  for name, value in result["IoU"].items():
-    print(f"IoU {'of none' if value is None else f'{value:7.2%}'}  {name}")
-  print(
-    f"parameters: {result['params']:,}\n"
-    f"validation {headline.of(result).line(result, 'valid')}\n"
-    f"report: {workdir / 'report.html'}"
-  )
+  print(_lines(result), f"report: {workdir / 'report.html'}", sep="\n")
   return result
+
+
+def _lines(result: Mapping[str, Any]) -> str:
+  """A result in words: the IoU of each class and their mean, by split."""
+  splits = {"IoU": ("valid", "validation"), "test_IoU": ("test", "test")}
+  splits = {name: words for name, words in splits.items() if name in result}
+  lines = [f"IoU by class, {' and '.join(what for _, what in splits.values())}"]
+  for name in result["IoU"]:
+    values = "".join(f"{parts.share(result[k][name]):>9}" for k in splits)
+    lines.append(f"{values}  {name}")
+  lines.append(f"parameters: {result['params']:,}")
+  for split, what in splits.values():
+    lines.append(f"{what} {headline.of(result).line(result, split)}")
+  return "\n".join(lines)
 
 
 def read(config: ml_collections.ConfigDict) -> Problem:
@@ -107,7 +124,12 @@ def read(config: ml_collections.ConfigDict) -> Problem:
   parallel.local_batch(config.train.batch, mesh)  # tells what cannot be divided
   try:
     data = segmentation.load(
-      name, path, config.data.limit, train=own.train, valid=own.valid
+      name,
+      path,
+      config.data.limit,
+      train=own.train,
+      valid=own.valid,
+      test=own.test,
     )
   except (ValueError, FileNotFoundError) as error:
     raise type(error)(
@@ -116,7 +138,8 @@ def read(config: ml_collections.ConfigDict) -> Problem:
     ) from error
   splits = (
     device.Split(part.x.reshape(len(part.x), -1), part.sizes, part.x.shape[1:])
-    for part in (data.train, data.valid)
+    for part in (data.train, data.valid, data.test)
+    if part is not None
   )
   splits = (parallel.replicate(split, mesh) for split in splits)
   return Problem(config, data, mesh, *splits)
