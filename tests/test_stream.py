@@ -198,7 +198,7 @@ def test_an_evaluation_leaves_out_what_cannot_be_read(damaged):
   [
     (lambda root: root / "train", "found no folder train"),
     (lambda root: root / "nowhere", "found nothing there"),
-    (lambda root: root / "train" / "n01" / "notes.txt", "found no folder trai"),
+    (lambda root: root / "train" / "n01" / "notes.txt", "expected a whole tar"),
   ],
 )
 def test_other_folders_are_refused(root, change, message):

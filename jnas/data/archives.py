@@ -33,7 +33,7 @@ _OPENERS = (
     (b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open),
 )
 # ValueError and OverflowError: what tarfile raises for odd numbers in headers.
-_BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError,
+BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError,
            ValueError, OverflowError)
 # Of Pillow's many formats: some of the others run programs of their own.
 _FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "WEBP", "TIFF")
@@ -89,8 +89,8 @@ def open_stream(path: pathlib.Path) -> Iterator[BinaryIO]:
             yield stream
           return
       yield file
-  except _BROKEN as error:
-    raise _damaged(path, error) from error
+  except BROKEN as error:
+    raise damaged(path, error) from error
 
 
 def read_whole(
@@ -142,30 +142,46 @@ def _in_folder(path, wanted) -> Iterator[tuple[str, bytearray | bytes | None]]:
 
 def _in_tar(path, wanted) -> Iterator[tuple[str, bytearray | bytes | None]]:
   with open_stream(path) as stream:
-    bounded, count = limits.Stream(stream, path), 0
-    with tarfile.open(fileobj=bounded, mode="r:") as tar:
-      while (member := tar.next()) is not None:
-        tar.members.clear()  # it keeps all of them
-        _check_member(path, member)
-        count += 1
-        if count % 1024 == 0:
-          limits.spend("files of a data set", count, path)
-        name = member.name.removeprefix("./").rstrip("/")
-        if name in ("", ".") or _hidden(name):
-          continue
-        contents = None if member.isdir() else b""
-        if contents is not None and wanted(name):
-          contents = limits.read(
-              tar.extractfile(member), "bytes of a file", name)
-          if len(contents) < member.size:
-            raise EOFError(f"{name!r} is cut")
-        yield name, contents
-      # A tar ends with a block of zeros. tarfile takes the end of the file
-      # for it, and would call an archive cut between two members whole.
-      if bounded.tell() <= tar.offset:
-        raise EOFError("no end-of-archive block")
+    bounded = limits.Stream(stream, path)
+    for name, member, tar in headers(path, bounded):
+      contents = None if member.isdir() else b""
+      if contents is not None and wanted(name):
+        contents = limits.read(
+            tar.extractfile(member), "bytes of a file", name)
+        if len(contents) < member.size:
+          raise EOFError(f"{name!r} is cut")
+      yield name, contents
     while stream.read(1 << 20):  # so that the checksum behind it is read
       bounded.tell()
+
+
+def headers(
+    path: pathlib.Path, stream: BinaryIO | limits.Stream,
+) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
+  """Yields name, header and tar of each member, as `members` has them.
+
+  Args:
+    path: for messages.
+    stream: a tar that is not compressed; what it holds is read by who asks.
+
+  Raises:
+    ValueError, or what tarfile raises: see `members`.
+  """
+  with tarfile.open(fileobj=stream, mode="r:") as tar:
+    count = 0
+    while (member := tar.next()) is not None:
+      tar.members.clear()  # it keeps all of them
+      _check_member(path, member)
+      count += 1
+      if count % 1024 == 0:
+        limits.spend("files of a data set", count, path)
+      name = member.name.removeprefix("./").rstrip("/")
+      if name not in ("", ".") and not _hidden(name):
+        yield name, member, tar
+    # A tar ends with a block of zeros. tarfile takes the end of the file
+    # for it, and would call an archive cut between two members whole.
+    if stream.tell() < tar.offset + tarfile.BLOCKSIZE:
+      raise EOFError("no end-of-archive block")
 
 
 def walk(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -202,7 +218,8 @@ def _check_member(path: pathlib.Path, member: tarfile.TarInfo) -> None:
         "Pack it again without --sparse.")
 
 
-def _damaged(path: pathlib.Path, error: Exception) -> Exception:
+def damaged(path: pathlib.Path, error: Exception) -> Exception:
+  """Returns what to raise for an archive that cannot be read."""
   if isinstance(
       error, limits.Refused | FileNotFoundError | PermissionError):
     return error

@@ -22,7 +22,7 @@ import weakref
 
 import numpy as np
 
-from jnas.data import archives, crops, limits
+from jnas.data import archives, crops, limits, tars
 
 _EVALUATED = 256 / 224  # the shorter side, to that of what is cut out of it
 
@@ -31,11 +31,12 @@ class Request(NamedTuple):
   """What is to be read.
 
   Attributes:
-    root: folder of the files.
+    root: folder of the files, or the tar that they are in.
     names: of these files in it.
     size: pixels of a side of what is wanted.
     least: of the area of a random crop; 0 for the middle of the image.
     seeds: one for each file, of its crop; none for the middle.
+    spans: (offset, size) of each in the tar; none for a folder.
   """
 
   root: str
@@ -43,6 +44,7 @@ class Request(NamedTuple):
   size: int
   least: float = 0.0
   seeds: tuple[tuple[int, ...], ...] = ()
+  spans: tuple[tuple[int, int], ...] = ()
 
 
 class Reply(NamedTuple):
@@ -65,8 +67,11 @@ def decode(request: Request) -> Reply:
   for row, name in enumerate(request.names):
     path = pathlib.Path(request.root, os.fsdecode(name))
     try:
-      with limits.open_regular(path) as file:
-        contents = limits.read(file, "bytes of a file", path)
+      if request.spans:
+        contents = tars.contents(request.root, str(path), *request.spans[row])
+      else:
+        with limits.open_regular(path) as file:
+          contents = limits.read(file, "bytes of a file", path)
       image = archives.decode(str(path), contents)
     except (OSError, ValueError) as error:
       failed.append((row, limits.cut(str(error), 600)))

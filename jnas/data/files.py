@@ -1,30 +1,34 @@
 """Images that stay in files: an array by its shape, read while training.
 
 A data set that fits no device is a folder as ImageNet's, with images of any
-sizes, train/CLASS/NAME.JPEG and val/CLASS/NAME.JPEG (or test/).
+sizes, train/CLASS/NAME.JPEG and val/CLASS/NAME.JPEG (or test/); or a tar of
+them; or a folder of train.tar and val.tar, with CLASS/NAME.JPEG each, or with a
+CLASS.tar of images, as ImageNet's own archive is.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnas.data import archives, limits
+from jnas.data import archives, limits, tars
 
+_PARTS = ("train", "test", "val")
 # Of ImageNet's training images, by which all of the field normalises.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """Images in a folder, described as the array that they are when read.
+  """Images in a folder or tar, described as the array that they are when read.
 
   Attributes:
-    root: the folder.
+    root: the folder or tar.
     names: bytes [N], of files within it.
+    spans: [N, 2], offset and size of each in the tar; None for a folder.
     size: pixels of a side of an image once it is read.
     workers: processes that read; 0 for a choice by the machine's cores.
     refuse: whether a file that cannot be read ends the run.
@@ -32,6 +36,7 @@ class Files:
 
   root: str
   names: np.ndarray
+  spans: np.ndarray | None = None
   size: int = 224
   workers: int = 0
   refuse: bool = True
@@ -49,7 +54,8 @@ class Files:
 
   def __getitem__(self, index: Any) -> "Files":
     """Some of them, by an index array or a slice."""
-    return dataclasses.replace(self, names=self.names[index])
+    spans = None if self.spans is None else self.spans[index]
+    return dataclasses.replace(self, names=self.names[index], spans=spans)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,69 +91,164 @@ class FileSplit:
     self.failed[name] = why
 
 
+class _Listed(NamedTuple):
+  """The images of one part of a data set, in the order of class and name.
+
+  Attributes:
+    root: folder or tar.
+    classes: also those without an image, in order.
+    names: bytes [N], in the root.
+    labels: [N], the number of each one's class.
+    spans: [N, 2], of a tar.
+  """
+
+  root: pathlib.Path
+  classes: list[str]
+  names: np.ndarray
+  labels: np.ndarray
+  spans: np.ndarray | None = None
+
+
 def find(
-  path: str | os.PathLike, **reading: Any
+  path: str | os.PathLike,
+  cache_dir: str | os.PathLike | None = None,
+  **reading: Any,
 ) -> tuple[Files, np.ndarray, Files | None, np.ndarray | None, Sequence[str]]:
   """Returns training images and labels, test images and labels, and classes.
 
   Classes and files are in the order of their names. No image is opened.
 
   Args:
-    path: the folder.
+    path: the folder or tar.
+    cache_dir: where it is kept what a tar holds.
     **reading: what `Files` are told besides.
 
   Raises:
     FileNotFoundError, ValueError: there is no such folder, or no image in it.
   """
-  root = archives.existing(path, "a folder with train/ and val/")
-  if not (root / "train").is_dir():
+  root = archives.existing(path, "a folder or tar with train/ and val/")
+  parts = _parts(root, cache_dir)
+  if "train" not in parts:
     raise ValueError(
       f"expected train/CLASS/IMAGE, and val/ likewise, in {limits.shown(root)}"
-      "; found no folder train. Give the folder that holds it."
+      "; found no folder train. Give the folder or tar that holds it."
     )
-  classes = _folders(root / "train")
-  train = _listed(root, "train", classes, reading)
-  held_out = next((p for p in ("test", "val") if (root / p).is_dir()), None)
-  if held_out is None:
-    return *train, None, None, classes
-  if odd := sorted({*_folders(root / held_out)} - {*classes}):
-    raise ValueError(
-      f"expected test images of the training classes in {limits.shown(root)}; "
-      f"found the class {odd[0]!r} too. Remove it or add training images."
-    )
-  return *train, *_listed(root, held_out, classes, reading), classes
+  classes, found = parts["train"].classes, []
+  where = {name: label for label, name in enumerate(classes)}
+  for name in ("train", "test" if "test" in parts else "val"):
+    part = parts.get(name)
+    if part is None:
+      found += None, None
+      continue
+    if not len(part.names):
+      raise ValueError(
+        f"expected images ({', '.join(archives.IMAGE_SUFFIXES)}) in folders, "
+        f"one a class, in {name} of {limits.shown(root)}; found none. Give the "
+        "folder or tar that holds them."
+      )
+    if odd := sorted({*part.classes} - {*classes}):
+      raise ValueError(
+        f"expected test images of the training classes in {limits.shown(root)};"
+        f" found the class {odd[0]!r} too. Remove it or add training images."
+      )
+    numbers = np.array([where[each] for each in part.classes], np.int32)
+    files = Files(str(part.root), part.names, part.spans, **reading)
+    found += files, numbers[part.labels]
+  return *found, classes
 
 
-def _folders(folder: pathlib.Path) -> list[str]:
-  with os.scandir(folder) as entries:
-    names = [e.name for e in entries if e.is_dir() and e.name[0] != "."]
-  return sorted(names)
+def _parts(
+  root: pathlib.Path, cache_dir: str | os.PathLike | None
+) -> dict[str, _Listed]:
+  """Returns what there is of train, test and val; val only without a test."""
+  if root.is_file():
+    return _in_tar(root, cache_dir)
+  found = {}
+  for part in _PARTS:
+    packed = root / f"{part}.tar"
+    if part == "val" and "test" in found:
+      break
+    if (root / part).is_dir():
+      found[part] = _in_folder(root, part)
+    elif packed.is_file():
+      found |= _in_tar(packed, cache_dir, part)
+  return found
 
 
-def _listed(
-  root: pathlib.Path,
-  part: str,
-  classes: Sequence[str],
-  reading: dict[str, Any],
-) -> tuple[Files, np.ndarray]:
-  """Returns the files of train or val, and their labels."""
+def _in_folder(root: pathlib.Path, part: str) -> _Listed:
+  """Returns the images of PART/CLASS/NAME."""
+  with os.scandir(root / part) as entries:
+    classes = sorted(e.name for e in entries if _is_folder(e) and _seen(e.name))
   names, labels = [], []
   for label, name in enumerate(classes):
-    folder = root / part / name
-    if not folder.is_dir():
-      continue
-    own = sorted(
-      os.fsencode(f"{part}/{name}/{file}")
-      for file in os.listdir(folder)
-      if file[0] != "." and file.lower().endswith(archives.IMAGE_SUFFIXES)
-    )
+    with os.scandir(root / part / name) as entries:
+      own = sorted(
+        os.fsencode(f"{part}/{name}/{e.name}")
+        for e in entries
+        if _seen(e.name) and archives.is_image(e.name) and not _is_folder(e)
+      )
     names += own
     labels += [label] * len(own)
     limits.spend("files of a data set", len(names), root)
-  if not names:
-    raise ValueError(
-      f"expected images ({', '.join(archives.IMAGE_SUFFIXES)}) in folders, one "
-      f"a class, in {limits.shown(root / part)}; found none."
+  return _Listed(root, classes, _bytes(names), np.array(labels, np.int64))
+
+
+def _in_tar(
+  path: pathlib.Path, cache_dir: str | os.PathLike | None, part: str = ""
+) -> dict[str, _Listed]:
+  """Returns the images of a tar, by train, test and val.
+
+  Args:
+    path: of the tar.
+    cache_dir: where its index is kept.
+    part: which of them all of its images are.
+  """
+  names, spans = tars.index(path, cache_dir)
+  heads, classes = [], []  # of the folder of an image, and of a folder itself
+  for name, (start, _) in zip(names.tolist(), spans.tolist(), strict=True):
+    folder = os.fsdecode(name)
+    if start >= 0:
+      folder = folder.rpartition("/")[0]
+    head, _, last = folder.rpartition("/")
+    heads.append(head)
+    classes.append(last)
+  images, parts = spans[:, 0] >= 0, {}
+  for i in np.flatnonzero(images).tolist():
+    name = part or heads[i].rpartition("/")[2]
+    if not classes[i] or parts.setdefault(name, heads[i]) != heads[i] or (
+      name not in _PARTS
+    ):
+      layout = "CLASS/IMAGE" if part else "train/CLASS/IMAGE, val/ likewise,"
+      raise ValueError(
+        f"expected images as {layout} in {limits.shown(path)}; found "
+        f"{limits.shown(os.fsdecode(names[i]))}. Pack them in such folders."
+      )
+  if part:
+    parts.setdefault(part, "")
+  found = {}
+  for name, head in parts.items():
+    inside = np.array([each == head for each in heads], bool)
+    known = sorted({classes[i] for i in np.flatnonzero(inside)} - {""})
+    number = {each: label for label, each in enumerate(known)}
+    rows = np.flatnonzero(inside & images)
+    labels = np.array([number[classes[i]] for i in rows], np.int64)
+    order = np.argsort(labels, kind="stable")  # by names they are ordered
+    found[name] = _Listed(
+      path, known, names[rows][order], labels[order], spans[rows][order]
     )
-  found = Files(str(root), np.array(names), **reading)
-  return found, np.array(labels, np.int32)
+  return found
+
+
+def _bytes(names: list[bytes]) -> np.ndarray:
+  return np.array(names, "S" if names else "S1")
+
+
+def _seen(name: str) -> bool:
+  return name[0] != "."
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError:  # a link that leads to itself
+    return False

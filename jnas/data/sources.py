@@ -56,7 +56,8 @@ def load(
   | folder | folder or tar of images, one folder a class, optionally under
     train/ and test/ (or val/, which counts only where there is no test/) |
   | imagenet | folder of train/CLASS/ and val/CLASS/ with images of any size,
-    which stay in their files (`files.Files`) and are read while training
+    or a tar of it, or a folder of train.tar and val.tar; they stay in their
+    files (`files.Files`) and are read while training
   | npz | file of train_x, train_y, test_x, test_y, or of x, y; classes |
   | tfds:<name> | TFDS's data_dir, may be empty |
   | synthetic | none: 2,500 made-up 16x16x3 images, easy to learn |
@@ -177,7 +178,7 @@ def _read(name, path, seed, cache_dir, reading) -> _Raw:
   if name == "npz":
     return _npz(path)
   if name == "imagenet":
-    return _Raw(*files.find(path, **reading))
+    return _Raw(*files.find(path, cache_dir, **reading))
   if name == "folder":
     found = archives.existing(path, "a folder or tar of images")
     return _from_arrays(archives.cached(

@@ -16,7 +16,7 @@ import numpy as np
 
 from jnas.data import decoding, device
 from jnas.data.decoding import Reply, Request
-from jnas.data.files import FileSplit
+from jnas.data.files import Files, FileSplit
 
 PIECE = 64  # files that one process reads at once; a batch may be of several
 _TRIES = 1000  # files after one that cannot be read, to take its place
@@ -93,13 +93,11 @@ class Batches:
   def _request(
     self, step: int, index: np.ndarray, first: int = 0
   ) -> Request:
-    files, start = self._split.files, self._rows.start + first
-    seeds = ()
+    start, seeds = self._rows.start + first, ()
     if self._least:
       rows = range(start, start + len(index))
       seeds = tuple((*self._seed, 1, step, row) for row in rows)
-    names = files.names[index].tolist()
-    return Request(files.root, names, files.size, self._least, seeds)
+    return request(self._split.files[index], self._least, seeds)
 
   def _instead(
     self, step: int, index: np.ndarray, row: int, why: str
@@ -129,16 +127,25 @@ def in_order(
   rest = iter(rows)
   while True:
     while len(coming) <= ahead and (index := next(rest, None)) is not None:
-      names = files.names[index].tolist()
       coming.append(
         [
-          decoders.submit(Request(files.root, names[part], files.size))
-          for part in _pieces(len(names))
+          decoders.submit(request(files[index[part]]))
+          for part in _pieces(len(index))
         ]
       )
     if not coming:
       return
     yield _joined(coming.popleft())
+
+
+def request(
+  files: Files, least: float = 0.0, seeds: tuple[tuple[int, ...], ...] = ()
+) -> Request:
+  """Returns what asks for all of these files."""
+  names, spans = files.names.tolist(), ()
+  if files.spans is not None:
+    spans = tuple(map(tuple, files.spans.tolist()))
+  return Request(files.root, names, files.size, least, seeds, spans)
 
 
 def _pieces(count: int) -> list[slice]:
