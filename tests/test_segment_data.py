@@ -152,7 +152,7 @@ def test_a_malformed_folder_is_one_sentence(
     ("camvid", "", {}, "got an empty path"),
     ("voc", ".", {}, "found none"),
     ("camvid", ".", {}, "expected classes.txt"),
-    ("camvid", "camvid", {"valid": "tset"}, "tset/images .*: train$"),
+    ("camvid", "camvid", {"test": "tset"}, "tset/images .*: train, val$"),
     ("shapes", "camvid", {}, "expected no path for shapes"),
     ("cityscapes", "", {}, "one of the data sets shapes, camvid, voc"),
   ],

@@ -186,9 +186,12 @@ def _camvid(
   path: pathlib.Path, splits: tuple[str, ...]
 ) -> tuple[tuple[list[Pair], ...], tuple[str, ...]]:
   folder = re.compile(r"(?:.*/)?([^/]+)/(images|masks)/([^/]+)\.\w+")
+  there = set()
 
   def wanted(name: str) -> bool:
     found = folder.fullmatch(name)
+    if found:
+      there.add(found[1])
     return name.split("/")[-1] == "classes.txt" or bool(
       found and found[1] in splits and archives.is_image(name)
     )
@@ -211,7 +214,7 @@ def _camvid(
     if not images:
       raise ValueError(
         f"expected images in {split}/images of {limits.shown(path)}; found "
-        f"none. The splits there are: {_names({s for s, _ in files})}"
+        f"none. The splits there are: {_names(there)}"
       )
     pairs.append(_decoded(path, list(images), images, masks,
                           len(classes) + len(ignored), ignored))
