@@ -1,6 +1,7 @@
 """The trainer by itself: no files, a task that is not images, a host's feed."""
 
 import collections
+import gc
 import itertools
 import math
 import time
@@ -183,6 +184,36 @@ def test_a_clock_that_is_set_back_changes_no_time(monkeypatch):
     if name.endswith("seconds")
   ]
   assert len(seconds) == 6 + 3 * 3 and 0 <= min(seconds) <= max(seconds) < 60
+
+
+def test_plans_that_have_ended_leave_nothing_behind():
+  """Neither arrays nor compiled programs of six plans of two steps."""
+  counts = []
+
+  def part(start):
+    until, name, own = start + 2, f"step {start}", plan([])
+    return own._replace(
+      until=until,
+      following=lambda state: (part(until), state),
+      steps={name: own.steps["train"]},
+      which=lambda at, state: (name, until - at),
+    )
+
+  def count(title):
+    gc.collect()
+    programs = jax.devices()[0].client.live_executables()
+    counts.append((len(jax.live_arrays()), len(programs)))
+
+  own = trainer.Trainer(
+    part(0),
+    parallel.mesh(jax.devices()[:1]),
+    seed=0,
+    periods=trainer.Periods(2, 4, 3),
+    hooks=trainer.Hooks(begin=count),
+  )
+  _, step = own.run(own.plan.init())
+  assert step == STEPS and len(counts) == 5
+  assert len(set(counts[1:])) == 1
 
 
 def test_a_trainer_needs_nobody_to_listen():
