@@ -1,12 +1,13 @@
-"""What compiling searches for a TPU takes, on a machine without one.
+"""What compiling searches for a TPU or a GPU takes, on a machine without one.
 
-  pip install -e ".[plan-tpu]"
+  pip install -e ".[plan-tpu]"  # and plan-gpu, in an environment of its own
   python -m benchmarks.compile_for                 # all programs, half a day
   python -m benchmarks.compile_for darts gdas      # some of them
 
 Prints a row a program: processor seconds of its compiler, the most memory that
-its process had, temporaries of a chip, the compiler's estimate of a step,
-collectives of a step and their bytes. Each is compiled in a process of its own,
+its process had, temporaries of a chip, the compiler's estimate of a step, how
+many times that is what arithmetic or bytes alone would take, collectives of a
+step and their bytes. Each is compiled in a process of its own,
 for images of CIFAR's size and number, 128 a chip. It is what `jnas plan` does
 for one config.
 """
@@ -57,6 +58,8 @@ ROWS = {
   "pdarts": Row("configs/pdarts.py", "stage 3: full step", batch=96),
   "goldnas": Row("configs/gold_nas.py", batch=96),
   "retrain": Row("configs/retrain.py", "train step", batch=96),
+  "h200": Row("configs/darts.py", target="h200", batch=64),
+  "h200amended": Row("configs/amended_darts.py", target="h200", batch=64),
 }
 
 
@@ -100,8 +103,14 @@ def _measured(name: str, limit: int) -> dict[str, Any]:
   """
   words = [sys.executable, "-m", "benchmarks.compile_for", "--here", name]
   limited = ["sh", "-c", f'ulimit -t {limit}; exec "$@"', "sh", *words]
+  # The plugin with the compiler for GPUs is loaded unless others are named.
+  platforms = "cpu" if ":" in ROWS[name].target else ""
   child = subprocess.Popen(
-    limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    limited,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=os.environ | {"JAX_PLATFORMS": platforms},
   )
   told, errors = child.communicate()
   if child.returncode:
@@ -114,13 +123,15 @@ def _measured(name: str, limit: int) -> dict[str, Any]:
 def _line(name: str, found: dict[str, Any]) -> str:
   if "error" in found:
     return f"| {name} | {found['error']} |"
-  cycles = found["step_cycles"]
+  cycles, kernels = found["step_cycles"], found["kernels"]
+  floor, seconds = found.get("floor_seconds"), found["step_seconds"]
   parts = (
     name,
     f"{found['compile_cpu_seconds']:,.0f}",
     f"{found['peak_mb'] / 1000:,.1f}",
     f"{found['temporaries'] / 1e6:,.0f}",
-    f"{cycles / 1e6:,.1f}" if cycles else "unknown",
+    f"{cycles / 1e6:,.1f}" if cycles else f"{kernels:,.0f} kernels",
+    f"{seconds / floor:.1f}" if floor and seconds else "",
     f"{found['collectives']:.3g}, {found['collective_bytes'] / 1e6:,.2f}",
   )
   return f"| {' | '.join(parts)} |"
@@ -153,13 +164,12 @@ def main() -> int:
     print(json.dumps(found | {"peak_mb": peak}))
     return 0
   print("| program | cpu s | host GB | temporaries MB | million cycles a step |"
-        " collectives a step, MB |")
-  print("| --- | --- | --- | --- | --- | --- |")
+        " of the floor | collectives a step, MB |")
+  print("| --- | --- | --- | --- | --- | --- | --- |")
   for name in options.row or ROWS:
     print(_line(name, _measured(name, options.limit)), flush=True)
   return 0
 
 
 if __name__ == "__main__":
-  os.environ.setdefault("JAX_PLATFORMS", "cpu")
   sys.exit(main())

@@ -18,13 +18,17 @@ from made_up_cells import (
 import numpy as np
 import pytest
 
-from jnas.ops.backend import ACCELERATOR, PLAIN
+from jnas.ops.backend import ACCELERATOR, CPU, PLAIN
 from jnas.spaces.cells import Segment, segments
 from jnas.spaces.spec import S1, S3, Cell
 
 SEP = "sep_conv_3x3"
 # All edges alike, two of them between the same two nodes.
 ALIKE = discrete([(SEP, 1), (SEP, 1), (SEP, 0), (SEP, 2)], (2, 3))
+# Of a derived cell: two operators that learn, one of them twice.
+DISCRETE = discrete(
+  [(SEP, 1), ("dil_conv_3x3", 0), ("skip_connect", 0), (SEP, 2)], (2, 3)
+)
 
 
 def first_alike(outer, inner):
@@ -141,6 +145,76 @@ def test_the_loop_of_accelerators_is_the_plain_definition(x64):
     abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected["gradients"])
   )
   jax.tree_util.tree_map_with_path(near, got, expected)
+
+
+# Two edges keep SEP, none the same operators as another.
+UNEVEN = Cell(
+  ("none", "max_pool_3x3", "skip_connect", SEP),
+  ((0, 2), (1, 2), (0, 3), (2, 3)),
+  ((SEP,), (SEP, "skip_connect"), ("max_pool_3x3",), ("skip_connect", SEP)),
+  (2, 3),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "cell, reduction", [(UNEVEN, False), (UNEVEN, True), (DISCRETE, False)]
+)
+def test_a_choice_of_operators_in_a_loop_is_the_plain_definition(
+  cell, reduction, x64
+):
+  weighted = cell is UNEVEN
+  s0, s1 = states(False)
+  # A weight of zero has a gradient as any other.
+  weights = normal(*cell.shape, seed=2).at[0].set(0.0) if weighted else None
+  drop = normal(2, *cell.shape, seed=3)
+  options = dict(
+    reduction=reduction, halve_first=False, affine=not weighted
+  )
+  params = drawn(build(cell, **options), s0, s1, None, None)
+
+  @jax.jit
+  def both(params, weights):
+    return [
+      everything(
+        run(cell, loop, s0, s1, weights, drop, **options, backend=backend),
+        params,
+        weights,
+      )
+      for loop, backend in ((True, ACCELERATOR), (False, PLAIN))
+    ]
+
+  got, expected = both(params, weights)
+  if weighted:
+    kept = np.array([[op in own for op in cell.ops] for own in cell.kept])
+    by_weight = np.asarray(expected["gradients"][1])
+    assert (abs(by_weight[kept]) > 1e-3).all() and not by_weight[~kept].any()
+  jax.tree_util.tree_map_with_path(near, got, expected)
+
+
+def test_accelerators_compute_unequal_edges_in_one_loop():
+  def forms(cell, reduction):
+    return [
+      (part.edges, part.form)
+      for part in segments(cell, reduction, True, uneven=True)
+    ]
+
+  assert forms(UNEVEN, False) == [((0, 2, 1, 3), "choice")]
+  assert forms(UNEVEN, True) == [((0, 2, 1), "choice"), ((3,), "source")]
+  # Nothing would be shared by the rounds of a loop.
+  assert {form for _, form in forms(DUPLICATE, False)} == {"source"}
+  s0, s1 = states(False)
+  found = {}
+  for backend in (CPU, ACCELERATOR):
+    options = dict(reduction=False, halve_first=False, backend=backend)
+    params = drawn(build(UNEVEN, **options), s0, s1, None, None)
+    found[backend.name] = equations.counted(
+      run(UNEVEN, True, s0, s1, None, None, **options), params, None
+    )
+  assert found["cpu"]["scan"] == found["cpu"]["cond"] == 0
+  assert found["accelerator"]["scan"] == 1
+  assert found["accelerator"]["cond"] == 3
+  assert found["accelerator"]["conv_general_dilated"] == 2
 
 
 def test_evaluation_in_a_loop_reads_the_moments_of_each_edge(x64):

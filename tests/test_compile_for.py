@@ -32,9 +32,14 @@ def test_the_table_has_a_line_a_program():
   found = {
     "compile_cpu_seconds": 60.2, "peak_mb": 1_840.0, "temporaries": 79e6,
     "step_cycles": None, "collectives": 2.0, "collective_bytes": 4e6,
+    "step_seconds": 0.3, "floor_seconds": None, "kernels": 4_321.0,
   }
   assert compile_for._line("darts", found) == (
-    "| darts | 60 | 1.8 | 79 | unknown | 2, 4.00 |"
+    "| darts | 60 | 1.8 | 79 | 4,321 kernels |  | 2, 4.00 |"
+  )
+  found |= {"step_cycles": 3e8, "floor_seconds": 0.1}
+  assert compile_for._line("darts", found) == (
+    "| darts | 60 | 1.8 | 79 | 300.0 | 3.0 | 2, 4.00 |"
   )
   assert compile_for._line("gdas", {"error": "no"}) == "| gdas | no |"
 

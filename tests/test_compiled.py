@@ -116,3 +116,31 @@ def test_a_loop_of_unknown_length_counts_once_and_is_told(old, new):
 def test_what_is_no_program_is_told():
   with pytest.raises(ValueError, match="ENTRY computation, got 'words'"):
     compiled.work("words")
+
+
+def test_of_an_array_a_slice_is_moved():
+  text = """\
+%fused (p: f32[100,8], q: f32[50,8], r: s32[], c: f32[9]) -> f32[50,8] {
+  %p = f32[100,8]{1,0} parameter(0)
+  %q = f32[50,8]{1,0} parameter(1)
+  %r = s32[] parameter(2)
+  %c = f32[9]{0} parameter(3)
+  %flat = f32[800]{0} bitcast(%p)
+  %x = f32[8]{0} dynamic-slice(%flat, %r), dynamic_slice_sizes={8}
+  %y = f32[1,8]{1,0} bitcast(%x)
+  ROOT %u = f32[50,8]{1,0} dynamic-update-slice(%q, %y, %r, %r)
+}
+
+ENTRY %main (a: f32[100,8]) -> f32[50,8] {
+  %a = f32[100,8]{1,0} parameter(0)
+  %b = f32[50,8]{1,0} parameter(1)
+  %k = s32[] parameter(2)
+  %c = f32[9]{0} parameter(3)
+  %s = f32[2,8]{1,0} dynamic-slice(%a, %k, %k), dynamic_slice_sizes={2,8}
+  %o = f32[50,8]{1,0} dynamic-update-slice(%b, %s, %k, %k)
+  ROOT %f = f32[50,8]{1,0} fusion(%a, %o, %k, %c), kind=kLoop, calls=%fused
+}
+"""
+  alone = 2 * (2 * 8 * 4) + 2 * (2 * 8 * 4)
+  # A row of p, the index, and the row that is written; c is read by nothing.
+  assert compiled.work(text).moved_bytes == alone + 8 * 4 + 4 + 8 * 4

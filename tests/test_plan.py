@@ -10,6 +10,8 @@ import pytest
 from jnas import config as config_lib
 from jnas.runs import plan, programs, targets
 from jnas.runtime import compiled
+from jnas.spaces import cost
+from jnas.spaces import spec as spec_lib
 
 TINY = (
   "--config=configs/darts.py:quick",
@@ -131,6 +133,31 @@ def test_a_step_of_a_gpu_is_what_it_moves_and_starts():
   }
   assert "100 kernels and 1.00 GiB" in plan._duration(program)
   assert plan._step_seconds(work, targets.Chip(2**30), steps=10) is None
+
+
+def test_a_floor_is_told_where_it_is_known():
+  tiny = [w[9:] for w in TINY[1:]]
+  found = needed(TINY[0][9:], *tiny)
+  step, evaluation = found.each
+  spec = spec_lib.supernet(
+    spec_lib.S3, cells=3, width=4, classes=10, nodes=1
+  )
+  images = 2 * found.batch // found.mesh.size
+  assert step.floor == tuple(
+    images * n for n in cost.gradient_floor(spec, (8, 8), 4)
+  )
+  assert evaluation.floor is None
+  sampled = needed("configs/gdas.py:quick", *tiny)
+  assert [each.floor for each in sampled.each] == [None, None]
+  chip = targets.TPUS["v5e"]
+  assert plan._floor_seconds((197 * 10**12, 10**9), chip) == 1.0
+  assert plan._floor_seconds((10**9, 819 * 10**9), chip) == 1.0
+  assert plan._floor_seconds(step.floor, targets.Chip(2**30)) is None
+  program = {
+    "step_cycles": 3e9, "step_seconds": 2.0, "unknown_loops": 0,
+    "floor_seconds": 0.5,
+  }
+  assert "; 4.0 times the 500.00 ms that" in plan._duration(program)
 
 
 def test_the_time_on_a_chip_without_a_known_clock_is_left_out():

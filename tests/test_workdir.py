@@ -56,6 +56,13 @@ def test_what_a_kill_left_before_a_config_is_a_beginning(tmp_path, monkeypatch):
   ]
 
 
+def test_a_directory_is_taken_while_a_process_runs_there(tmp_path):
+  assert not workdir_lib.taken(tmp_path / "run")
+  with workdir_lib.claimed(config_of(), tmp_path / "run"):
+    assert workdir_lib.taken(tmp_path / "run")
+  assert not workdir_lib.taken(tmp_path / "run")
+
+
 @pytest.mark.parametrize(
   "name", ["letters.txt", "checkpoints/7/state", ".profile", "run.json"]
 )

@@ -68,8 +68,9 @@ class Backend:
       leave out the gradients of kernels where the flag is false.
     loops: whether what is equal (edges of a cell, both levels of a step) is
       one loop: less to compile.
-    slow_loops: whether convolutions that are not the backend's own, as those of
-      blocks, are slow in a loop.
+    slow_loops: whether loops cost time: convolutions that are not the backend's
+      own, as those of blocks, are slow in one. Otherwise cells are a loop, too,
+      and so are edges that keep different operators.
   """
 
   name: str

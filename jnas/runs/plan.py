@@ -136,6 +136,7 @@ def compile_program(
     "kernels": work.kernels / each,
     "moved_bytes": work.moved_bytes / each,
     "step_seconds": _step_seconds(work, to.chip, each),
+    "floor_seconds": _floor_seconds(program.floor, to.chip),
     "collectives": work.collectives / each,
     "collective_bytes": work.collective_bytes / each,
     "unknown_loops": work.unknown_loops,
@@ -150,10 +151,20 @@ def _step_seconds(
     return None
   if chip.clock and work.cycles:
     return work.cycles / chip.clock / steps
-  if chip.bandwidth:
+  if chip.bandwidth and not work.cycles:
     moving = work.moved_bytes / chip.bandwidth
     return (moving + work.kernels * _LAUNCH) / steps
   return None
+
+
+def _floor_seconds(
+  floor: tuple[int, int] | None, chip: targets.Chip | None
+) -> float | None:
+  """Seconds below which no step can be, None where that isn't known."""
+  if floor is None or chip is None or not (chip.rate and chip.bandwidth):
+    return None
+  operations, moved_bytes = floor
+  return max(operations / chip.rate, moved_bytes / chip.bandwidth)
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
@@ -189,8 +200,13 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 def _duration(program: Mapping[str, Any]) -> str:
   """The time of a step, or why it isn't told."""
   cycles, seconds = program["step_cycles"], program["step_seconds"]
-  loops = program["unknown_loops"]
+  loops, floor = program["unknown_loops"], program.get("floor_seconds")
   unknown = f"; {loops} loops of unknown length count once" if loops else ""
+  if floor and seconds:
+    unknown += (
+      f"; {seconds / floor:,.1f} times the {1000 * floor:,.2f} ms that "
+      "arithmetic or what must be read and written would take alone"
+    )
   if seconds and not cycles:
     return (
       f"{1000 * seconds:,.2f} ms a step, an estimate from "

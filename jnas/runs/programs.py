@@ -1,6 +1,6 @@
 """The programs that a run needs, for devices that need not be there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +17,14 @@ from jnas.runs import build, language, recipe, retrain, search, session
 from jnas.runs import problem as problem_lib
 from jnas.runs.problem import Problem
 from jnas.runtime import parallel
+from jnas.spaces import cost
+from jnas.spaces import registry as spaces
+from jnas.spaces.spec import Spec
 from jnas.training import state as state_lib
 from jnas.training import trainer
 
 _PRUNED = 5.0  # how far apart the logits of a made up architecture are
+_Floor = tuple[int, int] | None  # operations and bytes
 
 
 class Program(NamedTuple):
@@ -32,6 +36,8 @@ class Program(NamedTuple):
     of_run: steps that the run does with it, None where that isn't known.
     function: compiled by `jax.jit`.
     arguments: shapes, types and places of what it is called with.
+    floor: operations and bytes that a device can't do without in a step
+      (`cost.gradient_floor`), None where that isn't known.
   """
 
   name: str
@@ -39,6 +45,7 @@ class Program(NamedTuple):
   of_run: int | None
   function: Callable[..., Any]
   arguments: tuple[Any, ...]
+  floor: _Floor = None
 
 
 class Programs(NamedTuple):
@@ -108,7 +115,12 @@ def _of_search(config, devices) -> Programs:
     if not problem.stages.restarts and stage.index:
       prefix = "a later network: "
     counts = _counts(problem, stage, algorithm, later=bool(found))
-    found += _steps(config, run, problem.mesh, state, counts, prefix)
+    gradients = {"warm": 1, "full": _gradients(config, algorithm)}
+    floors = {
+      name: _floor(config, stage.spec, problem.data, problem.mesh, number)
+      for name, number in gradients.items()
+    }
+    found += _steps(config, run, problem.mesh, state, counts, floors, prefix)
     found.append(
       _evaluation(
         f"{prefix}evaluation",
@@ -202,7 +214,8 @@ def _of_training(config, devices) -> Programs:
   )
   run = retrain.build_plan(config, data, mesh, spec, splits)
   state = jax.eval_shape(run.init)
-  each = _steps(config, run, mesh, state, {"train": run.total})
+  floors = {"train": _floor(config, spec, data, mesh, 1)}
+  each = _steps(config, run, mesh, state, {"train": run.total}, floors)
   each.append(
     _evaluation(
       "test",
@@ -248,6 +261,7 @@ def _steps(
   mesh: Mesh,
   state: Any,
   counts: dict[str, int | None],
+  floors: Mapping[str, _Floor] = {},
   prefix: str = "",
 ) -> list[Program]:
   """The steps of a plan that the run does at all."""
@@ -267,10 +281,39 @@ def _steps(
       count,
       trainer.program(run, mesh, name, length),
       (state, seed, *run.feed.fetch(0, length)),
+      floors.get(name),
     )
     for name, count in counts.items()
     if name in run.steps and count != 0
   ]
+
+
+def _gradients(
+  config: ml_collections.ConfigDict, algorithm: base.Algorithm
+) -> int | None:
+  """Gradients by the weights and alpha in a full step, where it is simple."""
+  if algorithm.samples_paths or algorithm.stopping is not None:
+    return None
+  if algorithm.one_level:
+    return 1
+  return 2 if config.algo.hypergrad == "first_order" else None
+
+
+def _floor(
+  config: ml_collections.ConfigDict,
+  spec: Spec,
+  data: sources.ImageData,
+  mesh: Mesh,
+  gradients: int | None,
+) -> _Floor:
+  """Of a device in a step of so many gradients, None where it isn't known."""
+  if gradients is None or spec.sharing or not spaces.of(spec).stack:
+    return None
+  images = gradients * config.train.batch // mesh.size
+  each = cost.gradient_floor(
+    spec, data.train_x.shape[1:3], jnp.dtype(config.train.dtype).itemsize
+  )
+  return images * each[0], images * each[1]
 
 
 def _evaluation(

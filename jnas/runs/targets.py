@@ -19,22 +19,25 @@ class Chip(NamedTuple):
     memory: bytes of its HBM.
     clock: cycles a second, None where that isn't public.
     bandwidth: bytes a second of its HBM, None where it isn't needed.
+    rate: operations a second of its matrix units, None where it isn't needed.
   """
 
   memory: int
   clock: float | None = None
   bandwidth: float | None = None
+  rate: float | None = None
 
 
-# Memory as cloud.google.com/tpu/docs has it. A clock follows from the peak rate
-# there, 275e12, 197e12 and 459e12 operations a second, and the units that JAX
-# knows of (jax/_src/pallas/mosaic/tpu_info.py), 8, 4 and 8, each of which does
-# 2 * 128 * 128 a cycle. For v6e such a quotient is no clock that a chip has.
+# Memory, its bandwidth and the rate (of bfloat16, which products of float32 are
+# made of, too) as cloud.google.com/tpu/docs has them. A clock follows from the
+# rate and the units that JAX knows of (jax/_src/pallas/mosaic/tpu_info.py), 8,
+# 4 and 8, each of which does 2 * 128 * 128 a cycle. For v6e such a quotient is
+# no clock that a chip has.
 TPUS: Mapping[str, Chip] = {
-  "v4": Chip(32 * 2**30, 1.05e9),
-  "v5e": Chip(16 * 2**30, 1.5e9),
-  "v5p": Chip(95 * 2**30, 1.75e9),
-  "v6e": Chip(32 * 2**30),
+  "v4": Chip(32 * 2**30, 1.05e9, 1.228e12, 275e12),
+  "v5e": Chip(16 * 2**30, 1.5e9, 0.819e12, 197e12),
+  "v5p": Chip(95 * 2**30, 1.75e9, 2.765e12, 459e12),
+  "v6e": Chip(32 * 2**30, None, 1.64e12, 918e12),
 }
 GPUS: Mapping[str, Chip] = {"h200": Chip(141 * 2**30, bandwidth=4.8e12)}
 NAMES = (

@@ -166,6 +166,18 @@ def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
     ) from error
 
 
+def taken(workdir: pathlib.Path) -> bool:
+  """Whether a process is running in the directory."""
+  try:
+    with open(workdir / ".lock", "r+") as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except FileNotFoundError:
+    return False
+  except BlockingIOError:
+    return True
+  return False
+
+
 @contextlib.contextmanager
 def enough_room(workdir: pathlib.Path) -> Iterator[None]:
   """Turns what libraries say of a full disk into one sentence.

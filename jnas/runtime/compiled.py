@@ -23,11 +23,15 @@ _EITHER = re.compile(r"\b(?:true|false)_computation=%?([\w.-]+)")
 _ARRAY = re.compile(r"\b(pred|bf16|[a-z]\d+)(?:e\dm\d\w*)?\[([\d,]*)\]")
 _INDEX = re.compile(r"\bindex=(\d+)")
 _NAME = re.compile(r"%([\w.-]+)")
+_FUSED = re.compile(r"\bcalls=%?([\w.-]+)")
 # What does nothing by itself when it runs.
 _FREE = (
   *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
   *("after-all", "partition-id", "replica-id"),
 )
+# What reads a part of its first operand, and what writes into one.
+_SLICES = ("dynamic-slice", "slice", "gather")
+_UPDATE = "dynamic-update-slice"
 _COPIES = ("copy", "copy-start", "copy-done", "bitcast")
 _COLLECTIVES = (
   "all-reduce",
@@ -73,6 +77,33 @@ class _Computation(NamedTuple):
     return self.source(found.names[at])
 
 
+  def size(self, name: str) -> int:
+    """Bytes of a value."""
+    found = self.instructions.get(name)
+    return _bytes(found.shape) if found else 0
+
+  def read(self, name: str) -> int:
+    """Bytes of a value that are read: those of its slices, if all are such."""
+    total = 0
+    for own, user in self.instructions.items():
+      if name not in user.names:
+        continue
+      first = user.names[0] == name and name not in user.names[1:]
+      if user.op == "bitcast":
+        total += self.read(own)
+      elif first and user.op in _SLICES:
+        total += _bytes(user.shape)
+      elif not (first and user.op == _UPDATE):
+        return self.size(name)
+    return total
+
+  def written(self, name: str) -> int:
+    """Bytes of a result that are written: those of an update, if it is one."""
+    found = self.source(name)
+    updates = found is not None and found.op == _UPDATE
+    return self.size(found.names[1] if updates else name)
+
+
 _Computations = Mapping[str, _Computation]
 
 
@@ -86,7 +117,8 @@ class Work(NamedTuple):
     collective_bytes: of their results.
     kernels: operations that are started one after another: on GPUs kernels and
       calls of libraries.
-    moved_bytes: of what these read and write, as if nothing stayed in caches.
+    moved_bytes: of what these read and write, as if nothing stayed in caches;
+      of an array of which they read or write a slice, the slice.
     unknown_loops: loops whose length the text doesn't say; what is in them
       counts once.
   """
@@ -183,9 +215,36 @@ def _instruction(
     own += Work(collectives=1, collective_bytes=_bytes(found.shape))
   if found.op in _FREE or found.op.endswith("-done"):
     return own
-  read = (inside.instructions.get(name) for name in found.names)
-  moved = _bytes(found.shape) + sum(_bytes(r.shape) for r in read if r)
-  return own + Work(kernels=1, moved_bytes=moved)
+  fused = _FUSED.search(found.rest) if found.op == "fusion" else None
+  body = computations.get(fused[1]) if fused else None
+  return own + Work(kernels=1, moved_bytes=_moved(found, inside, body))
+
+
+def _moved(
+  found: _Instruction, inside: _Computation, fused: _Computation | None
+) -> int:
+  """Bytes that an operation reads and writes.
+
+  Args:
+    found: the operation.
+    inside: the computation that it is in.
+    fused: the one that it holds, if it is a fusion.
+  """
+  if fused is None:
+    operands = filter(None, map(inside.instructions.get, found.names))
+    if found.op in _SLICES:
+      return 2 * _bytes(found.shape)
+    if found.op == _UPDATE:
+      return 2 * inside.size(found.names[1])
+    return _bytes(found.shape) + sum(_bytes(o.shape) for o in operands)
+  read = sum(
+    fused.read(name)
+    for name, each in fused.instructions.items()
+    if each.op == "parameter"
+  )
+  root = fused.source(fused.root)
+  names = root.names if root and root.op == "tuple" else [fused.root]
+  return read + sum(map(fused.written, names))
 
 
 def _trips(

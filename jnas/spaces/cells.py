@@ -31,8 +31,9 @@ class Segment:
     edges: their rows in the weights.
     stride: of all of them.
     form: "source", all edges of one source together; "loop", edges that are
-      equal but for their weights, one after the other by one loop; "skip", a
-      loop over any edges that computes those operators that have a weight.
+      equal but for their weights, one after the other by one loop; "choice", a
+      loop over any edges that has a branch for each operator, so that it is
+      computed on some edges only.
   """
 
   edges: tuple[int, ...]
@@ -42,7 +43,11 @@ class Segment:
 
 @functools.cache
 def segments(
-  cell: Cell, reduction: bool, loop: bool, skip_zero_ops: bool = False
+  cell: Cell,
+  reduction: bool,
+  loop: bool,
+  skip_zero_ops: bool = False,
+  uneven: bool = False,
 ) -> tuple[Segment, ...]:
   """The edges with an operator, by source: each after those it depends on.
 
@@ -51,6 +56,7 @@ def segments(
     reduction: whether edges from the inputs have a stride of two.
     loop: whether loops may be used.
     skip_zero_ops: whether loops leave out operators whose weight is zero.
+    uneven: whether edges that keep different operators may be a loop, too.
   """
   order = sorted(
     (e for e, kept in enumerate(cell.kept) if kept),
@@ -63,7 +69,15 @@ def segments(
     parts = [(2, order[: len(order) - len(inner)]), (1, inner)]
   found = []
   for stride, edges in parts:
-    form = _form([cell.kept[e] for e in edges], loop, skip_zero_ops)
+    kept = [cell.kept[e] for e in edges]
+    if not loop or len(edges) < 2:
+      form = "source"
+    elif skip_zero_ops:
+      form = "choice"
+    elif len(set(kept)) == 1:
+      form = "loop"
+    else:
+      form = "choice" if uneven and _repeats(kept, stride) else "source"
     by_source = {}
     for e in edges:
       source = cell.edges[e][0] if form == "source" else None
@@ -72,15 +86,12 @@ def segments(
   return tuple(found)
 
 
-def _form(
-  kept: Sequence[tuple[str, ...]], loop: bool, skip_zero_ops: bool
-) -> str:
-  """How edges that keep these operators are computed."""
-  if not loop or len(kept) < 2:
-    return "source"
-  if skip_zero_ops:
-    return "skip"
-  return "loop" if len(set(kept)) == 1 else "source"
+def _repeats(kept: Sequence[tuple[str, ...]], stride: int) -> bool:
+  """Whether an operator that learns something is on more than one edge."""
+  ops = [op for own in kept for op in own]
+  return any(
+    ops.count(op) > 1 and table.get(op).parameters(2, stride) for op in set(ops)
+  )
 
 
 class OpArrays(NamedTuple):
@@ -160,6 +171,8 @@ class SearchCell(nn.Module):
       which forgets what it computed and does so again for the gradient. That
       is a small program in little memory, as fast on CPU as all of a source's
       edges at once, and the only one that a TPU's compiler is done with soon.
+      Edges that keep different operators are one, too, unless the backend has
+      `slow_loops`.
     partial: K of partial channels.
     skip_zero_ops: whether operators whose weight is zero are not computed,
       where there are loops (GDAS, section 3.2; masked and transit operators).
@@ -230,7 +243,11 @@ class SearchCell(nn.Module):
     # What passes by the operators does so whatever they weigh.
     whole = weights is not None and self.partial == 1
     parts = segments(
-      cell, self.reduction, self.loop, self.skip_zero_ops and whole
+      cell,
+      self.reduction,
+      self.loop,
+      self.skip_zero_ops and whole,
+      uneven=self.partial == 1 and not self.backend.slow_loops,
     )
     edges, arrays = self._arrays()
     moments = {
@@ -248,11 +265,13 @@ class SearchCell(nn.Module):
           # another's arrays, and does not use them.
           rows = tuple(
             edges[op].index(e) if e in users[op] else 0
-            for e in (part.edges if part.form == "skip" else users[op])
+            for e in (part.edges if part.form == "choice" else users[op])
           )
           own[op] = {n: mixed.select_rows(v, rows) for n, v in values.items()}
       compute = {
-        "source": self._by_source, "loop": self._looped, "skip": self._skipping
+        "source": self._by_source,
+        "loop": self._looped,
+        "choice": self._choosing,
       }
       states, now = compute[part.form](
         part,
@@ -263,7 +282,7 @@ class SearchCell(nn.Module):
       )
       for op, values in now.items():
         at = np.asarray([edges[op].index(e) for e in users[op]])
-        if part.form == "skip":
+        if part.form == "choice":
           seen = tuple(part.edges.index(e) for e in users[op])
           values = {n: mixed.select_rows(v, seen) for n, v in values.items()}
         for name, value in values.items():
@@ -332,16 +351,21 @@ class SearchCell(nn.Module):
     drop = None if drop is None else jnp.moveaxis(drop, 1, 0)
     return self._scanned(part, states, own, (arrays, weights, drop))
 
-  def _skipping(self, part, states, arrays, weights, drop):
-    """The same for any edges, without the operators whose weight is zero."""
+  def _choosing(self, part, states, arrays, weights, drop):
+    """The same for any edges, each with the operators that it keeps.
+
+    Without those whose weight is zero, where they are to be skipped.
+    """
     present = [
       op
       for op in self.cell.ops
       if any(op in self.computed.kept[e] for e in part.edges)
     ]
     kept = [[op in self.computed.kept[e] for op in present] for e in part.edges]
-    columns = np.asarray([self.cell.ops.index(op) for op in present])
-    used = jnp.asarray(kept) & (weights[:, columns] != 0)
+    used = jnp.asarray(kept)
+    if self.skip_zero_ops and weights is not None:
+      columns = np.asarray([self.cell.ops.index(op) for op in present])
+      used = used & (weights[:, columns] != 0)
 
     def one(x, arrays, weights, used, drop):
       shape = len(x), *strided(x.shape[1:3], part.stride), x.shape[3]

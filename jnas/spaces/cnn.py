@@ -15,7 +15,7 @@ from jnas.ops import backend as backend_lib
 from jnas.ops import table
 from jnas.ops.backend import Backend
 from jnas.ops.plain import convolution
-from jnas.spaces import dilation
+from jnas.spaces import blocks, dilation
 from jnas.spaces.blocks import FixedReduction, Residual
 from jnas.spaces.cells import SearchCell
 from jnas.spaces.norm import BatchNorm
@@ -149,29 +149,28 @@ class Network(nn.Module):
           backend=self.backend,
         )
         if spec.sharing:
-          module = remat(SharedCell)(bottleneck=spec.bottleneck, **shared)
-          s0, s1 = s1, module(s0, s1, weights)
+          form = remat(SharedCell)
+          shared |= dict(bottleneck=spec.bottleneck)
         else:
+          form = remat(SearchCell)
           shared |= dict(partial=spec.partial)
-          alike = self._alike(i)
-          even = s0.shape == s1.shape == (
-            *s1.shape[:3], width * len(cell.concat)
+        alike = self._alike(i)
+        read = max(s0.shape[-1] * (2 if halved else 1), s1.shape[-1])
+        if len(alike) > 1 and read <= width * len(cell.concat):
+          each = (
+            None if weights is None else [
+              edge_weights[spec.layers[j].cell] for j in alike
+            ],
+            None if own is None else [
+              _tiled(drop[j], 4 ** len(sizes)) for j in alike
+            ],
           )
-          if len(alike) > 1 and even and not halved:
-            named = [spec.layers[j].cell for j in alike]
-            each = (
-              None if weights is None else [edge_weights[n] for n in named],
-              None if own is None else [
-                _tiled(drop[j], 4 ** len(sizes)) for j in alike
-              ],
-            )
-            module = remat(SearchCell)(**shared | {"name": None}, parent=None)
-            s0, s1 = self._in_a_loop(module, alike, s0, s1, each)
-            i = alike[-1]
-            done = i + 1
-          else:
-            module = remat(SearchCell)(**shared)
-            s0, s1 = s1, module(s0, s1, weights, own)
+          shared |= dict(name=None, parent=None)
+          s0, s1 = self._in_a_loop(form(**shared), alike, s0, s1, each)
+          i = alike[-1]
+          done = i + 1
+        else:
+          s0, s1 = s1, form(**shared)(s0, s1, weights, own)
       halved = layer.reduction
       if spec.auxiliary and i == spec.auxiliary_layer:
         if train or self.is_initializing():
@@ -224,17 +223,29 @@ class Network(nn.Module):
   ) -> tuple[Array, Array]:
     """The outputs of the last two of some cells, by one loop over them.
 
+    All read features of one shape: what the first ones read, of fewer channels
+    or of twice the resolution, is given that shape, and kernels theirs.
+
     Args:
-      module: one of the cells, not bound.
+      module: the first of the cells, not bound.
       layers: theirs.
       s0: output of the cell before the previous one.
-      s1: output of the previous cell, of the same shape.
+      s1: output of the previous cell.
       each: weights and factors of drop path, lists over the cells, or None.
     """
-    names = [f"cell{i}" for i in layers]
+    cell, names = module.cell, [f"cell{i}" for i in layers]
+    channels = module.channels * len(cell.concat)
+    if cell.inputs == 1:
+      s0 = s1
+    elif module.halve_first:
+      s0, module = blocks.halves(s0), module.clone(halve_first=False)
     variables = [
       {kind: own[name] for kind, own in self.variables.items() if name in own}
       for name in names
+    ]
+    variables = [
+      own | {"params": blocks.widened(own.get("params", {}), channels)}
+      for own in variables
     ]
     stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
     each = [None if values is None else jnp.stack(values) for values in each]
@@ -246,7 +257,8 @@ class Network(nn.Module):
       )
       return (states[1], y), updated
 
-    states, updated = jax.lax.scan(body, (s0, s1), (stack(*variables), *each))
+    states = tuple(blocks.pad_channels(s, channels) for s in (s0, s1))
+    states, updated = jax.lax.scan(body, states, (stack(*variables), *each))
     if self.is_mutable_collection("batch_stats"):
       for i, name in enumerate(names):
         own = jax.tree.map(lambda leaf, i=i: leaf[i], updated["batch_stats"])

@@ -7,6 +7,7 @@ million of P-DARTS on ImageNet. NAS-Bench-201 adds the classifier's bias.
 """
 
 from collections.abc import Callable, Iterable
+import dataclasses
 import itertools
 import math
 import operator
@@ -271,6 +272,34 @@ def network_flops(
   """
   work = _sum(network_counts(spec, size, image_channels).values())
   return thop_flops(work) if elementwise else work.macs
+
+
+def gradient_floor(
+  spec: Spec, size: tuple[int, int], itemsize: int
+) -> tuple[int, int]:
+  """Operations and bytes that a gradient by the weights takes, on one image.
+
+  A convolution's two gradients have as many products as it has itself, and
+  each product is two operations. What a normalisation reads, y, is written,
+  and read when its moments are known; its gradient is written, too, and read
+  when its sums with one and with y are known, and y is read for both. So these
+  six passes are necessary where features are larger than what a chip keeps
+  beside its memory. Pools and sums, whose features edges share, are left out.
+
+  Args:
+    spec: the network; edges do not share features (`Spec.sharing`), and every
+      operator is computed.
+    size: H and W of the images.
+    itemsize: bytes of a feature.
+
+  >>> from jnas.spaces.spec import S1, supernet
+  >>> spec = supernet(S1, cells=8, width=16, classes=10)
+  >>> [128 * n // 10**9 for n in gradient_floor(spec, (32, 32), 4)]
+  [230, 19]
+  """
+  without_pools = dataclasses.replace(spec, pool_norm=False)
+  work = _sum(network_counts(without_pools, size).values())
+  return 6 * work.macs, 6 * work.norm_elements * itemsize
 
 
 def edge_flops(spec: Spec, size: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -75,14 +75,18 @@ class SharedCell(nn.Module):
   backend: Backend = backend_lib.CPU
 
   @nn.compact
-  def __call__(self, s0: Array, s1: Array, weights: Array | None) -> Array:
+  def __call__(
+    self, s0: Array, s1: Array, weights: Array | None, drop: None = None
+  ) -> Array:
     """The concatenated nodes: [N, H', W', C * len(concat)].
 
     Args:
       s0: output of the cell before the previous one.
       s1: output of the previous cell.
       weights: [E, O], or None where every operator counts once.
+      drop: as other cells have it, and not used: there is none here.
     """
+    del drop
     kept = self.active or self.cell.kept
     check(dataclasses.replace(self.cell, kept=kept))
     batch_norm = functools.partial(
