@@ -61,10 +61,19 @@ def test_what_a_folder_holds(root):
   assert data.classes == CLASSES and data.mean == files_lib.MEAN
   assert data.train_y.tolist() == sum(([i] * 8 for i in range(3)), [])
   assert data.train_x.names[8] == b"train/n02/n02_0.JPEG"
-  # As an array, it can be drawn from, and is known by its names.
+  # As an array, it can be drawn from, and is known by its files.
   some = sources.load("imagenet", root, 6, size=SIZE)
   assert np.bincount(some.train_y).tolist() == [2, 2, 2]
   assert fingerprint(*some) != fingerprint(*data)
+
+
+def test_a_file_of_another_size_is_other_data(tmp_path):
+  root = folder(tmp_path / "set")
+  known = fingerprint(*sources.load("imagenet", root, size=SIZE))
+  assert fingerprint(*sources.load("imagenet", root, size=SIZE)) == known
+  with open(root / "val" / "n02" / "n02_1.JPEG", "ab") as file:
+    file.write(b"more")
+  assert fingerprint(*sources.load("imagenet", root, size=SIZE)) != known
 
 
 @pytest.mark.parametrize("workers", [2, 4])

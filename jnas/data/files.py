@@ -17,6 +17,7 @@ import numpy as np
 from jnas.data import archives, limits, tars
 
 _PARTS = ("train", "test", "val")
+_ASKED = 10_000  # files whose size is asked for, at most: that can be slow
 # Of ImageNet's training images, by which all of the field normalises.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -56,6 +57,13 @@ class Files:
     """Some of them, by an index array or a slice."""
     spans = None if self.spans is None else self.spans[index]
     return dataclasses.replace(self, names=self.names[index], spans=spans)
+
+  def file_sizes(self) -> np.ndarray:
+    """Sizes of the files; of many in a folder, of some that lie among them."""
+    if self.spans is not None:
+      return self.spans[:, 1]
+    every = max(1, -(-len(self) // _ASKED))
+    return np.array([_size(self.root, name) for name in self.names[::every]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,3 +260,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return entry.is_dir()
   except OSError:  # a link that leads to itself
     return False
+
+
+def _size(root: str, name: bytes) -> int:
+  try:
+    return os.stat(os.path.join(os.fsencode(root), name)).st_size
+  except OSError:
+    return -1

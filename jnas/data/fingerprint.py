@@ -10,7 +10,7 @@ from jnas.data.files import Files
 def fingerprint(*arrays: np.ndarray | Files) -> str:
   """Returns 32 hexadecimal digits of the arrays' types, shapes and values.
 
-  Of images that stay in files it is their names that count, not their contents.
+  Of images that stay in files names and sizes count, not contents.
 
   >>> a = np.arange(6)
   >>> fingerprint(a) == fingerprint(a.copy())
@@ -20,8 +20,10 @@ def fingerprint(*arrays: np.ndarray | Files) -> str:
   """
   digest = hashlib.blake2b(digest_size=16)
   for array in arrays:
-    names = isinstance(array, Files)
-    array = np.ascontiguousarray(array.names if names else array)
-    digest.update(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(array.reshape(-1).view(np.uint8))
+    parts = (array,)
+    if isinstance(array, Files):
+      parts = array.names, array.file_sizes()
+    for part in map(np.ascontiguousarray, parts):
+      digest.update(f"{part.dtype.str}{part.shape}".encode())
+      digest.update(part.reshape(-1).view(np.uint8))
   return digest.hexdigest()
