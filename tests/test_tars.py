@@ -34,7 +34,8 @@ def load(sets, form, **reading):
 
 def reader(data, workers, seed=3):
   files = files_lib.Files(
-    data.train_x.root, data.train_x.names, data.train_x.spans, 16, workers
+    *(data.train_x.root, data.train_x.names, data.train_x.spans),
+    size=16, workers=workers,
   )
   return stream.Batches(
     files_lib.FileSplit(files, data.train_y),

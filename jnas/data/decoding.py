@@ -22,7 +22,7 @@ import weakref
 
 import numpy as np
 
-from jnas.data import archives, crops, limits, tars
+from jnas.data import archives, crops, limits, prepared, tars
 
 _EVALUATED = 256 / 224  # the shorter side, to that of what is cut out of it
 
@@ -37,6 +37,7 @@ class Request(NamedTuple):
     least: of the area of a random crop; 0 for the middle of the image.
     seeds: one for each file, of its crop; none for the middle.
     spans: (offset, size) of each in the tar; none for a folder.
+    prepared: whether the folder is that of a set of TFDS.
   """
 
   root: str
@@ -45,6 +46,7 @@ class Request(NamedTuple):
   least: float = 0.0
   seeds: tuple[tuple[int, ...], ...] = ()
   spans: tuple[tuple[int, int], ...] = ()
+  prepared: bool = False
 
 
 class Reply(NamedTuple):
@@ -67,11 +69,7 @@ def decode(request: Request) -> Reply:
   for row, name in enumerate(request.names):
     path = pathlib.Path(request.root, os.fsdecode(name))
     try:
-      if request.spans:
-        contents = tars.contents(request.root, str(path), *request.spans[row])
-      else:
-        with limits.open_regular(path) as file:
-          contents = limits.read(file, "bytes of a file", path)
+      contents = _contents(request, row, path)
       image = archives.decode(str(path), contents)
     except (OSError, ValueError) as error:
       failed.append((row, limits.cut(str(error), 600)))
@@ -82,6 +80,16 @@ def decode(request: Request) -> Reply:
       uniform = rng.random((crops.TRIES, 4))
     images[row] = cropped(image, size, request.least, uniform)
   return Reply(images, failed)
+
+
+def _contents(request: Request, row: int, path: pathlib.Path) -> bytes:
+  """Returns the file of one image."""
+  if request.spans:
+    return tars.contents(request.root, str(path), *request.spans[row])
+  if request.prepared:
+    return prepared.contents(request.root, path.parent.name, int(path.name))
+  with limits.open_regular(path) as file:
+    return limits.read(file, "bytes of a file", path)
 
 
 def cropped(

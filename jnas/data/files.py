@@ -3,7 +3,8 @@
 A data set that fits no device is a folder as ImageNet's, with images of any
 sizes, train/CLASS/NAME.JPEG and val/CLASS/NAME.JPEG (or test/); or a tar of
 them; or a folder of train.tar and val.tar, with CLASS/NAME.JPEG each, or with a
-CLASS.tar of images, as ImageNet's own archive is.
+CLASS.tar of images, as ImageNet's own archive is; or the folder of a set that
+TFDS has prepared (`prepared`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnas.data import archives, limits, tars
+from jnas.data import archives, limits, prepared, tars
 
 _PARTS = ("train", "test", "val")
 _ASKED = 10_000  # files whose size is asked for, at most: that can be slow
@@ -28,8 +29,9 @@ class Files:
 
   Attributes:
     root: the folder or tar.
-    names: bytes [N], of files within it.
+    names: bytes [N], of files within it; of a prepared set SPLIT/NUMBER.
     spans: [N, 2], offset and size of each in the tar; None for a folder.
+    prepared: whether the folder is that of a set of TFDS.
     size: pixels of a side of an image once it is read.
     workers: processes that read; 0 for a choice by the machine's cores.
     refuse: whether a file that cannot be read ends the run.
@@ -38,6 +40,7 @@ class Files:
   root: str
   names: np.ndarray
   spans: np.ndarray | None = None
+  prepared: bool = False
   size: int = 224
   workers: int = 0
   refuse: bool = True
@@ -108,6 +111,7 @@ class _Listed(NamedTuple):
     names: bytes [N], in the root.
     labels: [N], the number of each one's class.
     spans: [N, 2], of a tar.
+    prepared: whether the root is that of a set of TFDS.
   """
 
   root: pathlib.Path
@@ -115,6 +119,7 @@ class _Listed(NamedTuple):
   names: np.ndarray
   labels: np.ndarray
   spans: np.ndarray | None = None
+  prepared: bool = False
 
 
 def find(
@@ -160,7 +165,9 @@ def find(
         f" found the class {odd[0]!r} too. Remove it or add training images."
       )
     numbers = np.array([where[each] for each in part.classes], np.int32)
-    files = Files(str(part.root), part.names, part.spans, **reading)
+    files = Files(
+      str(part.root), part.names, part.spans, part.prepared, **reading
+    )
     found += files, numbers[part.labels]
   return *found, classes
 
@@ -171,6 +178,8 @@ def _parts(
   """Returns what there is of train, test and val; val only without a test."""
   if root.is_file():
     return _in_tar(root, cache_dir)
+  if prepared.is_set(root):
+    return _in_set(root, cache_dir)
   found = {}
   for part in _PARTS:
     packed = root / f"{part}.tar"
@@ -244,6 +253,22 @@ def _in_tar(
     found[name] = _Listed(
       path, known, names[rows][order], labels[order], spans[rows][order]
     )
+  return found
+
+
+def _in_set(
+  root: pathlib.Path, cache_dir: str | os.PathLike | None
+) -> dict[str, _Listed]:
+  """Returns the images of a set of TFDS; as test what has labels."""
+  arrays = prepared.index(root, cache_dir)
+  found = {}
+  for part in _PARTS:
+    split = {"val": "validation"}.get(part, part)
+    labels = arrays.get(split)
+    if labels is not None and (labels >= 0).all():
+      names = _bytes([f"{split}/{i}".encode() for i in range(len(labels))])
+      classes = arrays["classes"].tolist()
+      found[part] = _Listed(root, classes, names, labels, prepared=True)
   return found
 
 

@@ -56,8 +56,9 @@ def load(
   | folder | folder or tar of images, one folder a class, optionally under
     train/ and test/ (or val/, which counts only where there is no test/) |
   | imagenet | folder of train/CLASS/ and val/CLASS/ with images of any size,
-    or a tar of it, or a folder of train.tar and val.tar; they stay in their
-    files (`files.Files`) and are read while training
+    or a tar of it, or a folder of train.tar and val.tar, or that of a set that
+    TFDS has prepared as array_record; they stay in their files (`files.Files`)
+    and are read while training
   | npz | file of train_x, train_y, test_x, test_y, or of x, y; classes |
   | tfds:<name> | TFDS's data_dir, may be empty |
   | synthetic | none: 2,500 made-up 16x16x3 images, easy to learn |
@@ -418,7 +419,8 @@ def _tfds(name: str, data_dir: str | os.PathLike) -> dict[str, np.ndarray]:
                    strict=True)
         if len(sizes := {image.shape for image in x}) > 1:
           raise ValueError(
-              f"its images differ in shape: {sorted(sizes)[:3]}")
+              f"its images differ in shape: {sorted(sizes)[:3]}; imagenet "
+              "reads such a set, if it is prepared as array_record.")
         arrays |= {f"{part}_x": np.stack(x), f"{part}_y": np.array(y)}
     return arrays
   except ImportError as error:

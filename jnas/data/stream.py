@@ -145,7 +145,9 @@ def request(
   names, spans = files.names.tolist(), ()
   if files.spans is not None:
     spans = tuple(map(tuple, files.spans.tolist()))
-  return Request(files.root, names, files.size, least, seeds, spans)
+  return Request(
+    *(files.root, names, files.size, least, seeds, spans, files.prepared)
+  )
 
 
 def _pieces(count: int) -> list[slice]:
