@@ -185,6 +185,8 @@ def _cross_problems(
     problems += language_problems(flat, method, space)
   elif flat["task"] in ("search", "retrain", "segment"):
     problems += _ignored_problems(flat, space)
+  if flat["seeds"] > 1:
+    problems += seeds_problems(flat, method)
   if flat["task"] == "search" and not text:
     problems += search_problems(flat, method, space)
     if flat["train.ema"]:
@@ -231,6 +233,30 @@ def search_problems(flat: Fields, method: Any, space: Any) -> list[str]:
     + _level_problems(flat, method)
     + method.problems(flat)
   )
+
+
+def seeds_problems(flat: Fields, method: Any) -> list[str]:
+  """What does not go with several seeds in one program."""
+  last, why = flat["seed"] + flat["seeds"] - 1, ""
+  if last >= 2**32:
+    return [f"seeds: the last seed must be at most {2**32 - 1}, got {last}"]
+  if flat["task"] != "search":
+    own = {"retrain": "retrain.seeds", "compare": "compare.seeds"}
+    instead = f"; set {own[flat['task']]}" if flat["task"] in own else ""
+    why = f"searches have several in one program, not task {flat['task']}"
+    return [f"seeds: {why}{instead}"]
+  if method.stages is not None or flat["space.edges"] == "searched":
+    why = "what is searched next depends on what a seed has found"
+  elif method.transit and flat["space.engines"] != "all":
+    why = "what transit cells compute depends on what a seed has found"
+  elif flat["data.name"] in ("imagenet", "text"):
+    why = f"data.name {flat['data.name']} is fed to one seed at a time"
+  if not why:
+    return []
+  return [
+    f"seeds: expected 1, got {flat['seeds']}: {why}, so that seeds cannot be "
+    "one program; compare runs them one after the other (compare.seeds)"
+  ]
 
 
 def _space_problems(flat: Fields, method: Any, space: Any) -> list[str]:

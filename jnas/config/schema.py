@@ -91,6 +91,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
   fields = {
     "task": "search",  # or see CHOICES
     "seed": 0,  # all randomness is a function of (seed, name, step)
+    "seeds": 1,  # searches in one program, with seeds from `seed` on
     "data": {
       "name": "digits",  # data set; see jnas/data/sources.py
       "path": "",  # file or folder that holds it, if it needs one
@@ -298,7 +299,7 @@ RANGES = (
     "space.cells space.width space.nodes space.partial space.bottleneck "
     "algo.solver_steps algo.solver_scale compare.seeds train.batch weights.lr "
     "weights.power arch.lr log.keep language.bptt language.patience "
-    "language.eval_batch language.test_batch data.size retrain.seeds",
+    "language.eval_batch language.test_batch data.size retrain.seeds seeds",
   ),
   (
     lambda v: v >= 0,
@@ -331,7 +332,7 @@ RANGES = (
     lambda v: v <= 1024,
     "at most 1,024",
     "data.crop_pad data.cutout data.size data.workers space.partial "
-    "space.bottleneck compare.seeds retrain.seeds pareto.random "
+    "space.bottleneck compare.seeds retrain.seeds pareto.random seeds "
     "algo.solver_steps segment.output_stride",
   ),
   (

@@ -16,7 +16,7 @@ import numpy as np
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("x", "y"), meta_fields=("shape",))
+    data_fields=("x", "y", "rows"), meta_fields=("shape",))
 @dataclasses.dataclass(frozen=True)
 class Split:
   """Examples that stay together.
@@ -26,13 +26,16 @@ class Split:
       whole into another layout for each batch that is taken from them.
     y: [N]; of images on larger canvases their sizes, [N, 2].
     shape: of an example, as (H, W, C).
+    rows: [n], which of them there are, so that several splits share x and y;
+      None for all.
   """
   x: Array
   y: Array
   shape: tuple[int, ...]
+  rows: Array | None = None
 
   def __len__(self) -> int:
-    return len(self.y)
+    return len(self.y if self.rows is None else self.rows)
 
 
 def split(x: Array | np.ndarray, y: Array | np.ndarray) -> Split:
@@ -52,6 +55,8 @@ def take(examples: Split, index: Array) -> tuple[Array, Array]:
   """Returns examples `index` [B], which must be valid: x [B, ...] and y [B]."""
   chex.assert_rank(index, 1)
   chex.assert_type(index, int)
+  if examples.rows is not None:
+    index = examples.rows.at[index].get(mode="promise_in_bounds")
   x, y = (
       a.at[index].get(mode="promise_in_bounds")
       for a in (examples.x, examples.y))

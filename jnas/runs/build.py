@@ -102,7 +102,7 @@ def check_memory(
   config: ml_collections.ConfigDict, data: sources.ImageData
 ) -> None:
   """Raises ValueError if no device has the memory to train on these data."""
-  images = -(-config.train.batch // jax.device_count())
+  images = -(-config.train.batch * config.seeds // jax.device_count())
   flat = config_lib.flatten(config)
   method = registry.find(config.algo.name)
   space = spaces.find(config.space.name, config.space.operators)
@@ -208,9 +208,10 @@ def network(
     skip_zero_ops: whether operators whose weight is zero need not be computed.
     frozen: transit cells that are computed as they are (`cnn.Network`).
   """
+  shared = config.train.sync_batch_norm and parallel.replicas(mesh) > 1
   how = Execution(
     dtype=None if config.train.dtype == "float32" else config.train.dtype,
-    axis=parallel.AXIS if config.train.sync_batch_norm else None,
+    axis=parallel.AXIS if shared else None,
     remat=config.train.remat,
     backend=backend.of(parallel.platform(mesh)),
     skip_zero_ops=skip_zero_ops,

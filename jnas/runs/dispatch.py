@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from jnas.genotype import AnyGenotype
-from jnas.runs import build, language, recipe, retrain, search
+from jnas.runs import build, language, recipe, retrain, search, seeds
 
 
 class _Programs(NamedTuple):
@@ -45,6 +45,8 @@ def run(
   Raises:
     ValueError, SystemExit: as the program's own `run`.
   """
+  if config.seeds > 1:
+    return seeds.run(config, workdir)
   return getattr(_of(config), config.task).run(config, workdir)
 
 

@@ -1,12 +1,15 @@
 """What a search is given: data, devices, clock, stages."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import os
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 import ml_collections
+import numpy as np
 
 from jnas.algorithms import base
 from jnas.algorithms.stages import Stage, Stages
@@ -68,15 +71,77 @@ def read(
   """
   data = data or build.load(config)
   mesh = parallel.mesh(devices) if devices else parallel.mesh()
-  share = config.data.share
-  if share < 1:
-    first, second = sources.split(data.train_y, share, config.seed)
-  else:
-    first = second = slice(None)
   splits = place(
     mesh,
-    *((data.train_x[part], data.train_y[part]) for part in (first, second)),
+    *((data.train_x[p], data.train_y[p]) for p in _parts(config, data)),
   )
+  return _read(config, data, mesh, splits, workdir, measure)
+
+
+def of_seeds(
+  config: ml_collections.ConfigDict,
+  data: sources.ImageData | None = None,
+  devices: Sequence[jax.Device] | None = None,
+  place: Callable[..., Any] = feeds.place,
+  workdir: str | os.PathLike[str] | None = None,
+  measure: bool = True,
+) -> tuple[Problem, ...]:
+  """What the searches of several seeds are given, in one program.
+
+  The images are on the devices once; a seed's splits say which are its own.
+
+  Args:
+    config: of task "search", with several seeds; the rest is as of `read`.
+  """
+  data = data or build.load(config)
+  mesh = parallel.seeds_mesh(config.seeds, devices)
+  (images,) = place(mesh, (data.train_x, data.train_y))
+  first, *rest = (
+    alone(config, seed)
+    for seed in range(config.seed, config.seed + config.seeds)
+  )
+
+  def splits(own: ml_collections.ConfigDict) -> tuple[device.Split, ...]:
+    return tuple(
+      images
+      if isinstance(part, slice)
+      else dataclasses.replace(images, rows=jnp.asarray(part, jnp.int32))
+      for part in _parts(own, data)
+    )
+
+  problem = _read(first, data, mesh, splits(first), workdir, measure)
+  return problem, *(
+    problem._replace(config=own, splits=splits(own)) for own in rest
+  )
+
+
+def alone(
+  config: ml_collections.ConfigDict, seed: int
+) -> ml_collections.ConfigDict:
+  """The configuration of one of the seeds, as a run of that seed has it."""
+  copy = ml_collections.ConfigDict(config.to_dict())
+  copy.update(seed=seed, seeds=1)
+  return copy.lock()
+
+
+def _parts(
+  config: ml_collections.ConfigDict, data: sources.ImageData
+) -> tuple[np.ndarray | slice, np.ndarray | slice]:
+  """Which training images train the weights, and which alpha."""
+  if config.data.share < 1:
+    return sources.split(data.train_y, config.data.share, config.seed)
+  return slice(None), slice(None)
+
+
+def _read(
+  config: ml_collections.ConfigDict,
+  data: sources.ImageData,
+  mesh: Mesh,
+  splits: tuple[feeds.Split, feeds.Split],
+  workdir: str | os.PathLike[str] | None,
+  measure: bool,
+) -> Problem:
+  """`read`, of splits that are on the devices."""
   # One level sees training images alone; two take turns.
   seen = splits[:1] if recipe.one_level(config) else splits
   clock = build.clock(config, min(map(len, seen)))

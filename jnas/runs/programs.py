@@ -13,7 +13,7 @@ from jnas.algorithms import base
 from jnas.algorithms.stages import Stage
 from jnas.data import device, sources
 from jnas.data.files import Files
-from jnas.runs import build, language, recipe, retrain, search, session
+from jnas.runs import build, language, recipe, retrain, search, seeds, session
 from jnas.runs import problem as problem_lib
 from jnas.runs.problem import Problem
 from jnas.runtime import parallel
@@ -96,9 +96,12 @@ def of(
 
 
 def _of_search(config, devices) -> Programs:
-  problem = problem_lib.read(
-    config, _images(config), devices, build.shapes_on_devices, measure=False
-  )
+  given = _images(config), devices, build.shapes_on_devices
+  if config.seeds > 1:
+    problems = problem_lib.of_seeds(config, *given, measure=False)
+  else:
+    problems = (problem_lib.read(config, *given, measure=False),)
+  problem = problems[0]
   found: list[Program] = []
   left_out = []
   for stage in _stages(problem):
@@ -120,7 +123,13 @@ def _of_search(config, devices) -> Programs:
       name: _floor(config, stage.spec, problem.data, problem.mesh, number)
       for name, number in gradients.items()
     }
-    found += _steps(config, run, problem.mesh, state, counts, floors, prefix)
+    joined = run
+    if config.seeds > 1:
+      joined = seeds.build_plan(problems, _shape)
+    whole = jax.eval_shape(joined.init)
+    found += _steps(
+      config, joined, problem.mesh, whole, counts, floors, prefix
+    )
     found.append(
       _evaluation(
         f"{prefix}evaluation",
@@ -265,14 +274,18 @@ def _steps(
   prefix: str = "",
 ) -> list[Program]:
   """The steps of a plan that the run does at all."""
-  parts = state_lib.specs()._asdict()
+  lead = parallel.lead(mesh)
+  parts = state_lib.specs(lead)._asdict()
   state = state._replace(
     **{
       name: build.abstract(part, NamedSharding(mesh, parts[name]))
       for name, part in state._asdict().items()
     }
   )
-  seed = build.abstract(jnp.uint32(0), NamedSharding(mesh, PartitionSpec()))
+  seed = build.abstract(
+    jnp.zeros(len(run.seeds) or (), jnp.uint32),
+    NamedSharding(mesh, PartitionSpec(*lead)),
+  )
   length = trainer.block(session.periods(config, run), mesh)
   return [
     Program(
@@ -309,7 +322,7 @@ def _floor(
   """Of a device in a step of so many gradients, None where it isn't known."""
   if gradients is None or spec.sharing or not spaces.of(spec).stack:
     return None
-  images = gradients * config.train.batch // mesh.size
+  images = gradients * config.train.batch * config.seeds // mesh.size
   each = cost.gradient_floor(
     spec, data.train_x.shape[1:3], jnp.dtype(config.train.dtype).itemsize
   )

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
-import statistics
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from jnas.data import sources
 from jnas.data.files import Files
 from jnas.data.fingerprint import fingerprint
 from jnas.report import headline
-from jnas.runs import build, feeds, mistakes, pareto, recipe, session
+from jnas.runs import build, feeds, mistakes, pareto, recipe, seeds, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runtime import parallel
 from jnas.spaces import cnn
@@ -91,40 +90,27 @@ def _several(
 ) -> dict[str, Any]:
   """Trains with one seed after the other, each in a folder of its own.
 
-  Returns what result.json holds: that of the first, with the mean over seeds
-  in place of what was measured, and deviations beside it.
+  Returns what result.json holds, see `seeds.summary`.
   """
   found = image_cell(genotype_lib.load(config.retrain.genotype))
   config = config.copy_and_resolve_references()
   relaxed = config.retrain.relaxed  # then the folder says more than its cell
   if not relaxed:
     config.retrain.genotype = genotype_lib.format_text(found)
-  seeds = range(config.seed, config.seed + config.retrain.seeds)
+  found = range(config.seed, config.seed + config.retrain.seeds)
   with workdir_lib.claimed(config, workdir):
     results = []
-    for seed in seeds:
+    for seed in found:
       own = config.copy_and_resolve_references()
-      folder = workdir / f"seed{seed}"
+      folder = session.folder(workdir, seed)
       own.seed, own.retrain.seeds = seed, 1
       workdir_lib.check(own, folder)
       ended = workdir_lib.finished(folder, "retrain")
       results.append(ended or run(own, folder))
-    measured = [name for name in results[0] if name.startswith("test_")]
-    values = {name: [one[name] for one in results] for name in measured}
-    result = {
-      **results[0],
-      **{name: statistics.fmean(own) for name, own in values.items()},
-      **{f"{name}_sd": statistics.stdev(own) for name, own in values.items()},
-      "seconds": sum(one["seconds"] for one in results),
-      "seeds": list(seeds),
-      "folders": [f"seed{seed}" for seed in seeds],
-    }
+    result = seeds.summary(results, found, "test")
     session.finish(workdir, result)
-  goal = headline.of(result)
-  deviation = goal.form().format(result[f"test_{goal.name}_sd"])
   print(
-    f"test {goal.line(result, 'test')} +- {deviation}, seeds {seeds[0]} to "
-    f"{seeds[-1]}\nreport: {workdir / 'report.html'}"
+    f"test {seeds.line(result, 'test')}\nreport: {workdir / 'report.html'}"
   )
   return result
 

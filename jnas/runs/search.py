@@ -54,13 +54,8 @@ def run(
   workdir_lib.check(config, workdir)
   problem = problem_lib.read(config, workdir=workdir)
   plan = build_plan(problem, problem.stages.first)
-  files = problem.files | {"data.json": build.about(problem.data)}
-  if problem.table:
-    files["benchmark.json"] = evaluation.reference(
-      problem.table, config_lib.flatten(config)
-    )
   plan, state, numbers = session.execute(
-    plan, config, workdir, problem.mesh, files
+    plan, config, workdir, problem.mesh, files(problem)
   )
   result = finish(problem, plan, state, numbers, workdir)
   stage = stages_lib.from_json(plan.meta["stage"])
@@ -75,6 +70,16 @@ def run(
     print(f"true accuracy: {result['true_accuracy']:.2%}")
   print(f"report: {workdir / 'report.html'}")
   return result
+
+
+def files(problem: Problem) -> dict[str, Any]:
+  """What a run keeps of what it is given, by file name."""
+  found = problem.files | {"data.json": build.about(problem.data)}
+  if problem.table:
+    found["benchmark.json"] = evaluation.reference(
+      problem.table, config_lib.flatten(problem.config)
+    )
+  return found
 
 
 def finish(
@@ -105,8 +110,8 @@ def finish(
   if workdir is None:
     return result
   own = recipe.options(config, problem.clock)
-  files = recipe.method(config).records(stage.spec, weights, own)
-  session.finish(workdir, result, files)
+  records = recipe.method(config).records(stage.spec, weights, own)
+  session.finish(workdir, result, records)
   return result
 
 

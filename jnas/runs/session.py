@@ -1,6 +1,6 @@
 """A run in a directory: a trainer whose news are files, and nothing lost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import contextlib
 import pathlib
 import time
@@ -13,10 +13,11 @@ import ml_collections
 from jnas import config as config_lib
 from jnas.runs import report, resume, titles
 from jnas.runs import workdir as workdir_lib
-from jnas.runtime import checkpoint, hosts, machine, metrics
+from jnas.runtime import checkpoint, hosts, machine, metrics, parallel
 from jnas.runtime.progress import Progress
 from jnas.runtime.signals import TERMINATED, Stop
 from jnas.runtime.writer import Writer
+from jnas.training import state as state_lib
 from jnas.training.state import State
 from jnas.training.trainer import Hooks, Past, Periods, Plan, Trainer
 
@@ -28,7 +29,8 @@ def execute(
   mesh: Mesh,
   files: Mapping[str, Mapping[str, Any]] | None = None,
   listener: Hooks | None = None,
-) -> tuple[Plan, State, dict[str, Any]]:
+  each: Sequence[ml_collections.ConfigDict] = (),
+) -> tuple[Plan, State, Any]:
   """Runs a plan to its end from the last checkpoint there is.
 
   Args:
@@ -38,11 +40,15 @@ def execute(
     mesh: the devices.
     files: JSON records to write before the first step, by file name.
     listener: is told and asked instead of the terminal and of signals.
+    each: of several seeds in one program, the configuration of each alone. It
+      has a folder for itself, with the files of a run of that seed alone; but
+      its checkpoint is written at the end, those before are of all together.
 
   Returns:
     The last plan and state, and what result.json says of both: the numbers of
     the last evaluation, `seconds`, the time of the run over all its processes,
-    and the headline of the task.
+    and the headline of the task. Of several seeds it is a list, with a seed's
+    share of the time.
 
   Raises:
     SystemExit: with status 143, when the run was asked to stop; its state is
@@ -53,6 +59,7 @@ def execute(
     OSError: the disk is full.
   """
   primary = jax.process_index() == 0
+  seeds = [one.seed for one in each] or config.seed
   with (
     workdir_lib.claimed(config, workdir),
     checkpoint.Checkpoints(workdir / "checkpoints", config.log.keep) as saved,
@@ -61,17 +68,23 @@ def execute(
     names = titles.titles(
       config.algo.name, config.algo.hypergrad, config.algo.one_level
     )
-    writer = None
+    folders = [folder(workdir, one.seed) for one in each]
+    for one, own in zip(each, folders, strict=True):
+      stack.enter_context(workdir_lib.claimed(one, own))
+    writers = []
     if primary:
-      writer = stack.enter_context(
-        Writer(workdir, config.log.tensorboard, titles.metrics(names))
-      )
+      writers = [
+        stack.enter_context(
+          Writer(own, config.log.tensorboard, titles.metrics(names))
+        )
+        for own in folders or [workdir]
+      ]
     # Signals first: they are heard while a state is read.
     stop = hosts.Stop() if hosts.several() else Stop()
     if listener is None:
       stack.enter_context(stop)
     _same_data(plan)
-    own = {"data": plan.meta["data"], "devices": mesh.size}
+    own = {"data": plan.meta["data"], "devices": parallel.replicas(mesh)}
 
     def structure(meta: Mapping[str, Any]) -> State:
       resume.check(config, workdir, meta, own)
@@ -87,12 +100,17 @@ def execute(
       here, notes = resume.record(run, here, start)
       notes = [f"going on from step {start}", *notes]
     else:
-      notes = hosts.first(lambda: resume.anew(workdir))
+      notes = hosts.first(
+        lambda: sum(map(resume.anew, [workdir, *folders]), [])
+      )
       start, state, meta = 0, plan.init(), {}
-    if writer:
+    for writer in writers:
       writer.rewind(start if found else -1)
       for name, record in {"run.json": here, **(files or {})}.items():
         writer.put(name, record)
+    if folders and primary:
+      with Writer(workdir) as writer:
+        writer.put("run.json", here)
     if listener is None:
       progress = stack.enter_context(
         Progress(
@@ -109,9 +127,9 @@ def execute(
     trainer = Trainer(
       plan,
       mesh,
-      config.seed,
+      seeds,
       periods(config, plan),
-      _filed(listener, writer, saved),
+      _filed(listener, writers, saved),
       Past(**{name: meta[name] for name in Past._fields if name in meta}),
     )
     try:
@@ -128,8 +146,22 @@ def execute(
     # Those of the last checkpoint, so that a run that is started again after
     # its end reports what it reported then.
     _, meta = saved.latest()
-    numbers = meta["last"] | {"seconds": meta["seconds"]}
-    return trainer.plan, state, numbers | plan.task.about
+    if each:
+      meta |= {n: meta[n] / len(each) for n in ("seconds", "compiling")}
+      for k, one in enumerate(each):
+        own = meta | plan.seeds[k].meta | {"last": meta["last"][k]}
+        place = folders[k] / "checkpoints"
+        with checkpoint.Checkpoints(place, one.log.keep) as alone:
+          alone.save(step, state_lib.take(state, k, mesh), own)
+    about = {"seconds": meta["seconds"], **plan.task.about}
+    if each:
+      return trainer.plan, state, [last | about for last in meta["last"]]
+    return trainer.plan, state, meta["last"] | about
+
+
+def folder(workdir: pathlib.Path, seed: int) -> pathlib.Path:
+  """The folder of one of several seeds."""
+  return workdir / f"seed{seed}"
 
 
 def _same_data(plan: Plan) -> None:
@@ -163,14 +195,20 @@ def _terminal(progress: Progress, stop: Stop) -> Hooks:
 
 
 def _filed(
-  listener: Hooks, writer: Writer | None, saved: checkpoint.Checkpoints
+  listener: Hooks, writers: Sequence[Writer], saved: checkpoint.Checkpoints
 ) -> Hooks:
-  """The hooks of a listener, and what they are told in the run's files.
+  """The hooks of a listener, and what they are told in the files of each seed.
 
   Without a writer, in processes after the first, nothing is.
   """
-  if writer is None:
+  if not writers:
     return Hooks(save=saved.save, stopping=listener.stopping)
+  each = [_written(listener, writer) for writer in writers]
+  return each[0]._replace(save=saved.save, each=tuple(each))
+
+
+def _written(listener: Hooks, writer: Writer) -> Hooks:
+  """The hooks of a listener, and what they are told in a writer's files."""
 
   def write(kind: str, step: int, epoch: float, values: Any) -> None:
     writer.write(kind, step, epoch, values)
@@ -181,7 +219,7 @@ def _filed(
     keep(name, what)
     listener.record(name, what)
 
-  return listener._replace(write=write, record=record, save=saved.save)
+  return listener._replace(write=write, record=record)
 
 
 def _post_mortem(

@@ -1,11 +1,13 @@
 """All that changes during training; what a checkpoint holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import functools
 from typing import Any, NamedTuple
 
 import jax
+from jax import lax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jnas.runtime import parallel
 
@@ -102,6 +104,36 @@ class State(NamedTuple):
   stopping: Any = None
 
 
+def stack(states: Sequence[State]) -> State:
+  """One state of several seeds, which are a first axis of all arrays."""
+  return jax.tree.map(lambda *each: jnp.stack(each), *states)
+
+
+def take(state: State, index: int, mesh: Mesh) -> State:
+  """The state of one of the seeds that `stack` has put together.
+
+  Args:
+    state: of all of them, as `place` has put it on the devices.
+    index: of the seed.
+    mesh: the devices.
+  """
+  return _take(mesh)(state, index)
+
+
+@functools.cache
+def _take(mesh: Mesh) -> Callable[[State, int], State]:
+  places = {
+    name: NamedSharding(mesh, spec)
+    for name, spec in specs()._asdict().items()
+  }
+  return jax.jit(
+    lambda state, i: jax.tree.map(
+      lambda a: lax.dynamic_index_in_dim(a, i, keepdims=False), state
+    ),
+    out_shardings=State(**places),
+  )
+
+
 def evaluated(state: State) -> Average:
   """The weights and the batch statistics that are evaluated."""
   return state.average or Average(state.weights, state.stats)
@@ -140,15 +172,20 @@ def means(totals: Totals) -> dict[str, float]:
   return {name: float(total) / steps for name, total in named.items()}
 
 
-def specs() -> State:
-  """How a state is split over the devices, as `shard_map` takes it."""
-  whole = PartitionSpec()
-  parts = {name: whole for name in State._fields}
-  return State(**parts | {"carry": PartitionSpec(parallel.AXIS)})
+def specs(lead: Sequence[str] = ()) -> State:
+  """How a state is split over the devices, as `shard_map` takes it.
+
+  Args:
+    lead: as `parallel.lead` has it of the devices; none for a state of one
+      seed.
+  """
+  parts = {name: PartitionSpec(*lead) for name in State._fields}
+  return State(**parts | {"carry": PartitionSpec(*lead, parallel.AXIS)})
 
 
 def place(state: State, mesh: Mesh) -> State:
   """Copies a state to the devices of a mesh; it may then be donated."""
-  rest = parallel.replicate(state._replace(carry=Carry()), mesh)
-  carry = parallel.place(state.carry, mesh, specs().carry)
+  own = specs(parallel.lead(mesh))
+  rest = parallel.place(state._replace(carry=Carry()), mesh, own.step)
+  carry = parallel.place(state.carry, mesh, own.carry)
   return rest._replace(carry=carry)

@@ -5,13 +5,15 @@ shown and saved goes to hooks. `jnas.runs` gives it those of a directory, and a
 program of one's own whichever it likes.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+import statistics
 import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
+import numpy as np
 
 from jnas.runtime import metrics, parallel
 from jnas.training import loop, steps
@@ -63,6 +65,8 @@ class Plan(NamedTuple):
     warning: values of an evaluation -> what is to be told of them, or None. It
       is told once.
     program: plans of which this is equal have the same step functions.
+    seeds: of several seeds in one program (`jnas.training.seeds`), the plan of
+      each alone: their evaluations are asked in place of this one's.
   """
 
   title: str
@@ -82,6 +86,7 @@ class Plan(NamedTuple):
   resume: Callable[[Mapping[str, Any]], "Plan"] | None = None
   warning: Callable[[Values], str | None] = lambda values: None
   program: Hashable = None
+  seeds: tuple["Plan", ...] = ()
 
   @property
   def end(self) -> int:
@@ -121,6 +126,8 @@ class Hooks(NamedTuple):
     begin: (title), where a new plan takes over.
     say: (sentence).
     stopping: whether to stop before the next step.
+    each: of several seeds, where what each of them writes, records and says
+      goes; empty for here.
   """
 
   write: Callable[[str, int, float, Values], None] = lambda *_: None
@@ -130,6 +137,7 @@ class Hooks(NamedTuple):
   begin: Callable[[str], None] = lambda _: None
   say: Callable[[str], None] = lambda _: None
   stopping: Callable[[], bool] = lambda: False
+  each: tuple["Hooks", ...] = ()
 
 
 class Past(NamedTuple):
@@ -138,12 +146,12 @@ class Past(NamedTuple):
   Attributes:
     seconds: since it began, of processes that ran.
     compiling: seconds of these that went into compiling.
-    last: values of the last evaluation.
+    last: values of the last evaluation; of several seeds, of each.
   """
 
   seconds: float = 0.0
   compiling: float = 0.0
-  last: Values = {}
+  last: Values | Sequence[Values] = {}
 
 
 _NOWHERE, _NOTHING = Hooks(), Past()
@@ -159,7 +167,7 @@ class Trainer:
   Args:
     plan: what to run.
     mesh: the devices.
-    seed: of all draws.
+    seed: of all draws; of several seeds, each.
     periods: when something is done between steps.
     hooks: where the news go.
     past: of the run so far.
@@ -169,23 +177,27 @@ class Trainer:
     self,
     plan: Plan,
     mesh: Mesh,
-    seed: int,
+    seed: int | Sequence[int],
     periods: Periods,
     hooks: Hooks = _NOWHERE,
     past: Past = _NOTHING,
   ):
     self.plan, self.mesh, self.hooks = plan, mesh, hooks
     self.complete = False
-    self._seed = parallel.replicate(jnp.uint32(seed), mesh)
+    self._seed = parallel.place(
+      jnp.uint32(seed), mesh, PartitionSpec(*parallel.lead(mesh))
+    )
+    self._seeds = np.atleast_1d(seed).tolist()
+    self._each = hooks.each or (hooks,) * len(self._seeds)
     self._every = periods.write
     self._block = block(periods, mesh)
     self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
     self._pending: list[tuple[int, int, Any]] = []
     self._began = time.monotonic() - past.seconds
     self._compiling = past.compiling
-    self._last = dict(past.last)
+    self._last = past.last
     self._shown: dict[str, float] = {}
-    self._warned = False
+    self._warned: set[int] = set()
     # Time and steps since the last line, of steps alone.
     self._mark, self._steps_since = time.monotonic(), 0
     self._epoch_seconds = 0.0
@@ -200,7 +212,7 @@ class Trainer:
   def past(self) -> Past:
     """What the run has behind it by now."""
     seconds = time.monotonic() - self._began
-    return Past(seconds, self._compiling, dict(self._last))
+    return Past(seconds, self._compiling, self._last)
 
   def run(self, state: State, start: int = 0) -> tuple[State, int]:
     """The last state, and its step; plan after plan.
@@ -277,19 +289,20 @@ class Trainer:
     for (first, done), row in zip(firsts, rows, strict=True):
       for i in range(done):
         at = first + i + 1
-        values = {name: float(column[i]) for name, column in row.items()}
-        metrics.finite(at, values)
+        each = [
+          {name: float(np.atleast_1d(v[i])[k]) for name, v in row.items()}
+          for k in range(len(self._seeds))
+        ]
+        self._check(at, each)
         if at % self._every == 0 or at == self.plan.end:
           seconds = elapsed / steps_done
-          values |= self.plan.rates(at - 1)
           speed = f"{self.plan.task.unit}_per_second"
-          values |= {
+          own = self.plan.rates(at - 1) | {
             "step_seconds": seconds, speed: self.plan.batch / seconds
           }
-          self.hooks.write("step", at, at / self.plan.per_epoch, values)
-          self._shown |= {
-            name: values[name] for name in ("train_loss", speed)
-          }
+          each = [values | own for values in each]
+          self._tell("step", at, each)
+          self._shown |= _means(each, ("train_loss", speed))
           # At an evaluation its numbers are waited for.
           if not loop.due(self._evaluation, at, self.plan.end):
             self.hooks.show(at, self._shown)
@@ -299,18 +312,22 @@ class Trainer:
     """Writes the line of this evaluation; the totals begin anew."""
     state = self._flush(state, step)
     started = time.monotonic()
-    task, means = self.plan.task, state_lib.means(state.totals)
-    told = task.told(means) if means else {}
-    values = {f"train_{name}": value for name, value in told.items()}
-    state, found, records = self.plan.evaluate(state, step)
-    values |= found
-    metrics.finite(step, values)
-    for name, record in records:
-      self.hooks.record(name, record)
-    self._last = dict(values)
-    if not self._warned and (message := self.plan.warning(values)):
-      self.hooks.say(message)
-      self._warned = True
+    task = self.plan.task
+    if self.plan.seeds:
+      state, found = self._evaluate_each(state, step)
+    else:
+      evaluation = evaluate(self.plan, state, step)
+      state, found = evaluation.state, [evaluation]
+    each = [dict(evaluation.values) for evaluation in found]
+    self._check(step, each)
+    for k, (hooks, values) in enumerate(zip(self._each, each, strict=True)):
+      for name, record in found[k].records:
+        hooks.record(name, record)
+      message = self.plan.warning(values)
+      if message and k not in self._warned:
+        hooks.say(message)
+        self._warned.add(k)
+    self._last = each if self.plan.seeds else each[0]
     self._mark = time.monotonic()
     own = {
       "epoch_seconds": self._epoch_seconds,
@@ -319,18 +336,75 @@ class Trainer:
       "compile_share": self._compiling / (time.monotonic() - self._began),
     }
     self._epoch_seconds = 0.0
-    self.hooks.write("epoch", step, step / self.plan.per_epoch, values | own)
-    headlines = {k: v for k, v in values.items() if k.endswith(task.headline)}
-    self.hooks.show(step, self._shown | headlines)
-    totals = state_lib.zero_totals(task.scores)
-    return state._replace(totals=parallel.replicate(totals, self.mesh))
+    self._tell("epoch", step, [values | own for values in each])
+    headlines = [name for name in each[0] if name.endswith(task.headline)]
+    self.hooks.show(step, self._shown | _means(each, headlines))
+    zeros = jax.tree.map(jnp.zeros_like, state.totals)
+    lead = PartitionSpec(*parallel.lead(self.mesh))
+    return state._replace(totals=parallel.place(zeros, self.mesh, lead))
+
+  def _evaluate_each(
+    self, state: State, step: int
+  ) -> tuple[State, list[Evaluation]]:
+    """The state of several seeds to go on with, and an evaluation of each.
+
+    Their weights stay together: what is given back is what has changed.
+    """
+    found, changes = [], []
+    for k, plan in enumerate(self.plan.seeds):
+      own = state_lib.take(state, k, self.mesh)
+      evaluation = evaluate(plan, own, step)
+      pairs = zip(State._fields, own, evaluation.state, strict=True)
+      changes.append({name: b for name, a, b in pairs if b is not a})
+      found.append(evaluation._replace(state=None))
+    if changed := {name for change in changes for name in change}:
+      for k, change in enumerate(changes):
+        if missing := changed - change.keys():
+          own = state_lib.take(state, k, self.mesh)
+          change.update({name: getattr(own, name) for name in missing})
+      empty = State(**dict.fromkeys(State._fields))
+      new = state_lib.place(
+        state_lib.stack([empty._replace(**change) for change in changes]),
+        self.mesh,
+      )
+      state = state._replace(**{name: getattr(new, name) for name in changed})
+    return state, found
+
+  def _check(self, step: int, each: Sequence[Values]) -> None:
+    """Returns if the values of all seeds are finite, raises NotFinite."""
+    for seed, values in zip(self._seeds, each, strict=True):
+      which = f" of seed {seed}" if len(each) > 1 else ""
+      metrics.finite(step, {f"{name}{which}": v for name, v in values.items()})
+
+  def _tell(self, kind: str, step: int, each: Sequence[Values]) -> None:
+    """Writes a line of each seed."""
+    for hooks, values in zip(self._each, each, strict=True):
+      hooks.write(kind, step, step / self.plan.per_epoch, values)
 
   def _save(self, state: State, step: int) -> State:
     """Saves the state, all of whose steps have been checked."""
     state = self._flush(state, step)
-    own = {"devices": self.mesh.size, **self.past._asdict()}
+    own = {"devices": parallel.replicas(self.mesh), **self.past._asdict()}
     self.hooks.save(step, state, {**self.plan.meta, **own})
     return state
+
+
+def evaluate(plan: Plan, state: State, step: int) -> Evaluation:
+  """The evaluation of a plan, with the means over the steps before it."""
+  means = state_lib.means(state.totals)
+  told = plan.task.told(means) if means else {}
+  trained = {f"train_{name}": value for name, value in told.items()}
+  found = plan.evaluate(state, step)
+  return found._replace(values=trained | dict(found.values))
+
+
+def _means(
+  each: Sequence[Values], names: Sequence[str]
+) -> dict[str, float]:
+  """Means over seeds of the values that all have."""
+  return {
+    name: statistics.fmean(values[name] for values in each) for name in names
+  }
 
 
 def program(
@@ -339,7 +413,7 @@ def program(
   """The program of a step, to be compiled: (state, seed, *fed) -> both.
 
   It returns the state, for which it may reuse the memory of the one that it is
-  given, and metrics [length].
+  given, and metrics [length], of several seeds [length, seeds].
 
   Args:
     plan: with the step.
@@ -347,7 +421,8 @@ def program(
     name: of the step in the plan.
     length: steps that one call does.
   """
-  whole, split = PartitionSpec(), state_lib.specs()
+  lead = parallel.lead(mesh)
+  split = state_lib.specs(lead)
   build = plan.steps[name]
 
   def run(state: State, seed: jax.Array, *fed: Any):
@@ -356,8 +431,8 @@ def program(
   return parallel.shard_step(
     run,
     mesh,
-    in_specs=(split, whole, *plan.feed.specs),
-    out_specs=(split, whole),
+    in_specs=(split, PartitionSpec(*lead), *plan.feed.specs),
+    out_specs=(split, PartitionSpec(None, *lead)),
     donate=0,
   )
 
