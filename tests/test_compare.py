@@ -14,7 +14,7 @@ from test_report import Page
 from jnas import main as main_lib
 from jnas.report import comparison as comparison_page
 from jnas.report import groups
-from jnas.runs import build, compare, report, search, session
+from jnas.runs import build, compare, problem, report, search, seeds, session
 from jnas.runs import workdir as workdir_lib
 
 
@@ -82,6 +82,65 @@ def test_a_stopped_comparison_goes_on(tmp_path, searches, capsys):
   searches.folders.clear()
   compare.run(config, workdir)
   assert searches.folders == ["tiny/seed0"]
+
+
+@pytest.fixture
+def joint(monkeypatch, searches):
+  """Stands for searches in one program: folders, and what is raised."""
+  record = types.SimpleNamespace(folders=[], error=None)
+
+  def run(config, workdir):
+    record.folders.append((workdir.name, config.seed, config.seeds))
+    if record.error:
+      raise record.error
+    for seed in range(config.seed, config.seed + config.seeds):
+      search.run(problem.alone(config, seed), workdir / f"seed{seed}")
+
+  monkeypatch.setattr(seeds, "run", run)
+  return record
+
+
+def test_seeds_are_searched_together_where_they_can_be(
+  tmp_path, searches, joint
+):
+  one = write_config(tmp_path)
+  stages = write_config(tmp_path, "stages", "config.space.update("
+                        "edges='searched', nodes=2)")
+  config = comparison(one, stages, **{"compare.together": "yes"})
+  compared = compare.run(config, tmp_path / "run")
+  assert joint.folders == [("tiny", 0, 2)]
+  assert searches.folders == [
+    "tiny/seed0", "tiny/seed1", "stages/seed0", "stages/seed1"
+  ]
+  found = compared["algorithms"]
+  assert [len(own["runs"]) for own in found.values()] == [2, 2]
+  # A seed more goes by itself: those before have ended.
+  more = comparison(one, stages, seeds=3, **{"compare.together": "yes"})
+  compare.run(more, tmp_path / "run")
+  assert searches.folders[4:] == ["tiny/seed2", "stages/seed2"]
+  assert len(joint.folders) == 1
+
+
+def test_seeds_that_fail_together_are_searched_apart(
+  tmp_path, searches, joint, capsys
+):
+  joint.error = ValueError("train_loss of seed 1 = nan")
+  searches.stop = {0: ValueError("own")}
+  config = comparison(write_config(tmp_path), **{"compare.together": "yes"})
+  with pytest.raises(ValueError, match="1 of 2 searches failed"):
+    compare.run(config, tmp_path / "run")
+  assert len(joint.folders) == 1
+  assert searches.folders == ["tiny/seed0", "tiny/seed1"]
+  assert (
+    "tiny: one seed after the other, because train_loss of seed 1 = nan"
+  ) in capsys.readouterr().out
+
+
+def test_on_cpu_seeds_are_searched_apart_unless_it_is_asked(
+  tmp_path, searches, joint
+):
+  compare.run(comparison(write_config(tmp_path)), tmp_path / "run")
+  assert not joint.folders and len(searches.folders) == 2
 
 
 def test_a_failed_search_does_not_stop_the_others(tmp_path, searches):

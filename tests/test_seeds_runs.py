@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from test_runs import last_state, records
@@ -14,6 +15,7 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.report import pages
 from jnas.runs import dispatch, seeds, session
+from jnas.runtime import parallel
 
 TINY = {
   "space.name": "s3",
@@ -43,8 +45,20 @@ def several(**fields):
   return config_of(seed=SEEDS[0], seeds=len(SEEDS), **fields)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+  """Two seeds would have two of four devices each, one alone all of them."""
+  own, several = parallel.mesh, parallel.seeds_mesh
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(parallel, "mesh", lambda: own(jax.devices()[:1]))
+    patch.setattr(
+      parallel, "seeds_mesh", lambda n, _: several(n, jax.devices()[:1])
+    )
+    yield
+
+
 @pytest.fixture(scope="module")
-def together(tmp_path_factory) -> pathlib.Path:
+def together(one_device, tmp_path_factory) -> pathlib.Path:
   """A run of two seeds that nothing interrupted."""
   workdir = tmp_path_factory.mktemp("seeds") / "together"
   dispatch.run(several(), workdir)

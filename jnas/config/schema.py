@@ -228,6 +228,8 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
         "configs/amended_darts.py:quick",
       ),
       "seeds": 3,  # runs of each, with seeds from `seed` on
+      "together": "auto",  # whether the seeds of a search are one program, as
+      # by `seeds`: yes | no | auto, which is yes where there is no CPU alone
       "retrain": "0 epochs",  # train each genotype, so long, from scratch; in
       # % of the recipe's train.length; 0 = do not
       "recipe": "",  # config file of task retrain that says how, and how deep
@@ -273,6 +275,7 @@ CHOICES = {
     "search", "retrain", "segment", "compare", "random_pruning", "pareto"
   ),
   "data.corrupt": ("refuse", "skip"),
+  "compare.together": ("auto", "yes", "no"),
   "space.stem": ("cifar", "imagenet"),
   "space.edges": ("all", "fixed", "searched"),
   "space.engines": ("all", "half", "first", "last"),

@@ -18,6 +18,9 @@ With `compare.retrain` each search is followed by the training of what it has
 derived, from scratch, in seed<k>/retrain: by `compare.recipe`, a config file
 of task retrain, or else as the search itself has trained.
 
+Where `compare.together` says so, and a search can (see `seeds`), its seeds are
+one program. If that fails, they are searched one after the other.
+
 A comparison that was interrupted goes on: runs that have ended are not run
 again, the one that was cut short continues from its checkpoint. Config files
 and seeds may be added to a comparison that has ended.
@@ -31,10 +34,12 @@ from typing import Any
 import jax
 import ml_collections
 
+from jnas import config as config_lib
 from jnas.report import groups, headline, records
 from jnas.runs import derived, dispatch, report
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.entries import Entry, entries, imposed
+from jnas.runtime import hosts, parallel
 from jnas.runtime.writer import Writer
 
 # By the folder of the search: what its result.json holds, and what is known
@@ -101,9 +106,13 @@ def run(
     for number, entry in enumerate(pending, done + 1):
       name, folder = entry.folder, workdir / entry.folder
       try:
+        same = [each for each in todo if each.name == entry.name]
+        begun = any(each.folder in ended.keys() | failed for each in same)
+        if not begun:
+          ended |= _together(config, workdir, same)
         if name not in ended:
           ended[name] = dispatch.run(entry.config, folder)
-          results[name] = _whole(entry, workdir, ended, trained)
+        results[name] = _whole(entry, workdir, ended, trained)
       except ValueError as error:
         failed[name] = str(error)
       if entry.trained and name not in failed:
@@ -131,6 +140,39 @@ def run(
       what += " and their retrainings"
     raise ValueError(f"{len(failed)} of {what} failed:{lines}")
   return compared
+
+
+def _together(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  each: Sequence[Entry],
+) -> dict[str, dict[str, Any]]:
+  """Results by folder of searches that were one program; empty if they can't.
+
+  Args:
+    config: of the comparison.
+    workdir: of the comparison.
+    each: searches that differ in their seeds.
+  """
+  asked = config.compare.together
+  if asked == "auto":
+    cpu = parallel.platform(parallel.mesh()) == "cpu"
+    asked = "no" if cpu or hosts.several() else "yes"
+  if asked == "no" or len(each) < 2:
+    return {}
+  own = ml_collections.ConfigDict(each[0].config.to_dict())
+  own.seeds = len(each)
+  try:
+    config_lib.validate(own)
+    dispatch.run(own.lock(), workdir / each[0].name)
+  except ValueError as error:
+    why = " ".join(str(error).split())
+    print(f"{each[0].name}: one seed after the other, because {why}")
+    return {}
+  return {
+    entry.folder: workdir_lib.finished(workdir / entry.folder)
+    for entry in each
+  }
 
 
 def _retraining(entry: Entry) -> str:

@@ -52,7 +52,10 @@ class Row(NamedTuple):
 def find(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the folders of runs in a folder, itself included, by name."""
   for path in sorted(folder.rglob("config.json")):
-    if workdir.read(path).get("task") in ("search", "retrain", "segment"):
+    config = workdir.read(path)
+    if config.get("seeds", 1) > 1:  # each of them has a folder for itself
+      continue
+    if config.get("task") in ("search", "retrain", "segment"):
       yield path.parent
 
 
