@@ -13,8 +13,9 @@ from test_stages import cut
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
+from jnas.data.files import FileSplit
 from jnas.report import pages
-from jnas.runs import dispatch, seeds, session
+from jnas.runs import dispatch, problem, seeds, session
 from jnas.runtime import parallel
 
 TINY = {
@@ -186,6 +187,14 @@ def test_a_stopped_run_and_a_killed_one_end_with_the_same_bits(
 def test_what_cannot_be_one_program_is_told(fields, why):
   with pytest.raises(ValueError, match=re.escape(why)):
     config_of(**{"seeds": 2} | fields)
+
+
+def test_images_in_files_are_refused():
+  def place(mesh, pair):
+    return (FileSplit(*pair),)
+
+  with pytest.raises(ValueError, match="'digits', which are read while"):
+    problem.of_seeds(several(), place=place)
 
 
 def test_processes_are_given_seeds_of_their_own(tmp_path, monkeypatch):

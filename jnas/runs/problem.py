@@ -14,6 +14,7 @@ import numpy as np
 from jnas.algorithms import base
 from jnas.algorithms.stages import Stage, Stages
 from jnas.data import benchmark, device, sources
+from jnas.data.files import FileSplit
 from jnas.data.fingerprint import fingerprint
 from jnas.ops import backend
 from jnas.runs import build, feeds, latency, recipe
@@ -92,10 +93,19 @@ def of_seeds(
 
   Args:
     config: of task "search", with several seeds; the rest is as of `read`.
+
+  Raises:
+    ValueError: the data are not kept on the devices.
   """
   data = data or build.load(config)
   mesh = parallel.seeds_mesh(config.seeds, devices)
   (images,) = place(mesh, (data.train_x, data.train_y))
+  if isinstance(images, FileSplit):
+    raise ValueError(
+      "seeds: expected images that are kept on the devices, got those of "
+      f"{config.data.name!r}, which are read while training and so for one "
+      "seed at a time; set it to 1"
+    )
   first, *rest = (
     alone(config, seed)
     for seed in range(config.seed, config.seed + config.seeds)
