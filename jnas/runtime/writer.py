@@ -147,11 +147,12 @@ class Writer:
       file.close()
     self._files.clear()
     for path in sorted(self.workdir.glob("*.jsonl")):
-      old = path.read_bytes()
-      lines = [line for line in old.split(b"\n") if _kept(line, step)]
-      new = b"".join(line + b"\n" for line in lines)
-      if new != old:
-        replace(path, new)
+      with open(path, "rb") as file:
+        lines = [
+          line.rstrip(b"\n") + b"\n" for line in file if _kept(line, step)
+        ]
+      if sum(map(len, lines)) != path.stat().st_size:
+        replace(path, b"".join(lines))
     if self._summary is not None:
       self._summary.close()
       self._summary = None
