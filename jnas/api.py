@@ -92,6 +92,11 @@ def search(
     ValueError: as on the command line.
   """
   config = _config(config, "search", data, fields)
+  if config.seeds > 1:
+    raise ValueError(
+      "seeds: expected 1; from Python search once for each seed, and on the "
+      "command line with all of them in one program"
+    )
   if recipe.space(config).data == "text":
     problem = language.read(config, devices, data=_text(data))
     plan = language.build_search(problem)

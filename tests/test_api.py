@@ -189,6 +189,11 @@ def test_mistakes_are_one_sentence(fields, message):
     jnas.train(PLAIN, **fields)
 
 
+def test_seeds_are_for_the_command_line():
+  with pytest.raises(ValueError, match="seeds: expected 1; from Python"):
+    jnas.search("darts:quick", seeds=2)
+
+
 def test_in_a_notebook_a_line_is_replaced(monkeypatch):
   shown = []
   handle = types.SimpleNamespace(update=shown.append)
