@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 
-from jnas.data import benchmark, cifar, sources, text
+from jnas.data import benchmark, cifar, decoding, sources, stream, text
+from jnas.data import files as files_lib
 
 # What is given is mostly something sound with a few mistakes in it.
 
@@ -69,10 +70,11 @@ _IMAGES = tuple(map(_png, range(7), "PNG BMP GIF JPEG PPM TIFF WEBP".split()))
 
 
 @st.composite
-def tars(draw: st.DrawFn) -> bytes:
+def tars(draw: st.DrawFn, before: str = "") -> bytes:
   """Tar files; what is wrong in a header has the right checksum."""
   buffer = io.BytesIO()
-  names = ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
+  names = [f"{before}{c}/{i}.png" for c in ("cat", "dog") for i in (0, 1)]
+  names += draw(st.just([]) | st.just(["a.tar", f"{before}cat.tar"]))
   names += draw(st.just([]) | st.lists(st.text(max_size=20) | ODD, max_size=2))
   for name in names:
     name = name.replace("\0", "").encode(errors="replace").decode()
@@ -174,7 +176,8 @@ _IDX = {
 @st.composite
 def data(draw: st.DrawFn) -> tuple[str, dict[str, bytes]]:
   """A name of data, "table" or "text", and the files that hold it."""
-  kind = draw(st.sampled_from("folder tar npz idx cifar10 table text".split()))
+  kinds = "folder tar imagenet npz idx cifar10 table text"
+  kind = draw(st.sampled_from(kinds.split()))
   if kind == "folder":
     folders = st.sampled_from(("a", "b", "train/a", "test/b"))
     names = [f"{draw(folders)}/{i}.png" for i in range(4)]
@@ -192,7 +195,8 @@ def data(draw: st.DrawFn) -> tuple[str, dict[str, bytes]]:
   if kind in ("table", "text"):
     contents = edited(_TABLE, draw(EDITS))
   else:
-    contents = draw(tars() if kind == "tar" else npz_files())
+    packed = {"tar": tars(), "imagenet": tars("train/"), "npz": npz_files()}
+    contents = draw(packed[kind])
   if kind != "npz" and draw(st.booleans()):
     contents = edited(gzip.compress(contents), draw(EDITS))
   return {"tar": "folder"}.get(kind, kind), {"": contents}
@@ -214,7 +218,10 @@ def read_data(given: tuple[str, Mapping[str, bytes]]) -> None:
     elif name == "text":
       text.load(path, "character")
     else:
-      sources.load(name, path, cache_dir=pathlib.Path(folder) / "cache")
+      found = sources.load(name, path, cache_dir=pathlib.Path(folder) / "cache")
+      for x in (found.train_x, found.test_x):
+        if isinstance(x, files_lib.Files):
+          decoding.decode(stream.request(x))
 
 
 @contextlib.contextmanager

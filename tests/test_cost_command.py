@@ -220,6 +220,7 @@ def run(folder, task="search", about=True, **fields):
   """A folder as a run leaves it."""
   config = config_lib.base()
   given = {"task": task, "space.width": 4, "space.cells": 3}
+  given |= {"space.name": "s2", "space.nodes": 1}
   config.update_from_flattened_dict(given | fields)
   folder.mkdir()
   cell = [("sep_conv_3x3", 0), ("skip_connect", 1)]
@@ -241,9 +242,18 @@ def test_a_run_says_itself_how_large_it_is(capsys, tmp_path):
   wide = told(capsys, f"{folder} --channels=8 --classes=9 --image-size=8")
   assert (wide["channels"], wide["layers"], wide["classes"]) == (8, 3, 9)
   assert wide["image_size"] == 8
-  supernet = told(capsys, f"{folder} --supernet")
-  assert supernet["genotype"] is None
-  assert supernet["params"] > 2 * found["params"]
+  whole = told(capsys, f"{folder} --supernet")
+  assert whole["genotype"] is None and whole["expected_macs"] is None
+  assert whole["params"] > found["params"]
+  # Every edge has the last of two operators, a convolution, a quarter of it.
+  rows = [[0.75, 0.25]] * 2
+  line = {"step": 1, "weights": {"normal": rows, "reduce": rows}}
+  (tmp_path / "run" / "arch.jsonl").write_text(json.dumps(line) + "\n")
+  macs = told(capsys, f"{folder} --supernet")["expected_macs"]
+  spec = supernet(S2, cells=3, width=4, classes=7, nodes=1)
+  costs = counts.edge_flops(spec, (12, 10))
+  fixed = whole["macs"]["conv_linear"] - sum(c.sum() for c in costs.values())
+  assert macs == fixed + sum((c * rows).sum() for c in costs.values())
   # Before data.json was kept of searches: what the data are known to be.
   old = run(tmp_path / "old", about=False, **{"data.name": "cifar100"})
   assert told(capsys, old)["classes"] == 100

@@ -32,10 +32,10 @@ from jnas import genotype as genotype_lib
 from jnas.ops import backend as backend_lib
 from jnas.ops import table
 from jnas.ops.table import OpCounts
-from jnas.runs import build, command, latency, subject
+from jnas.runs import build, command, latency, retrain, subject
 from jnas.runs.subject import LARGE, Subject
 from jnas.runtime import parallel, residuals
-from jnas.spaces import cnn, cost
+from jnas.spaces import cnn, cost, expected
 from jnas.spaces import registry as spaces
 from jnas.spaces.spec import Cell, Spec
 
@@ -111,9 +111,25 @@ def _measure(
       for name, each in works.items()
     ],
   }
+  if options.supernet:
+    found["expected_macs"] = _expected(own, spec, options.genotype)
   if options.memory or options.latency:
     found |= _on_device(own, spec, options)
   return found
+
+
+def _expected(own: Subject, spec: Spec, folder: str) -> int | None:
+  """The expected multiply-adds under the weights that a search has come to.
+
+  None where they are not known, or of another network than the first.
+  """
+  try:
+    _, weights = retrain.relaxed(own.config, folder, own.classes)
+  except ValueError:
+    return None
+  *size, channels = own.shape
+  macs = expected.expected_macs(spec, tuple(size), weights, channels)
+  return round(float(macs))
 
 
 def _side(shape: tuple[int, int, int]) -> int | list[int]:
@@ -279,6 +295,11 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
     "whole", *(f"{n:,}" for n in (found["params"], *list(macs.values())[:2]))
   )
   yield f"multiply-adds as NAS-Bench-201 counts: {macs['nas_bench_201']:,}"
+  if found.get("expected_macs"):
+    yield (
+      f"expected by its architecture weights: {found['expected_macs']:,} "
+      "multiply-adds"
+    )
   if "activation_bytes" in found:
     yield (
       f"kept for the backward pass: {found['activation_bytes'] / 2**20:,.1f} "

@@ -64,11 +64,11 @@ def find(options: argparse.Namespace, fields: Sequence[str]) -> Subject:
       "--max-macs finds the number of channels: expected no --channels beside "
       f"it, got {options.channels}"
     )
-  known = "--config." if options.config else "\0"
-  if odd := [field for field in fields if not field.startswith(known)]:
+  odd = [field for field in fields if not field.startswith("--config.")]
+  if odd or fields and not options.config:
     raise ValueError(
-      f"unrecognized arguments: {odd[0]}; fields go with --config, as in "
-      "--config=configs/darts.py --config.space.width=16"
+      f"unrecognized arguments: {(odd or fields)[0]}; fields go with --config, "
+      "as in --config=configs/darts.py --config.space.width=16"
     )
   record = {}
   if options.config is None:
