@@ -42,7 +42,8 @@ SMALL = (
 TINY = f"{SMALL} space.cells=3 space.width=4 space.nodes=1"
 TEXT = (
   "space.nodes=2 space.width=8 data.limit=4000 train.batch=8 language.bptt=8 "
-  "train.length=24steps log.every=2steps log.save=3steps log.evaluate=8steps"
+  "weights.lr=0.5 train.length=24steps "
+  "log.every=2steps log.save=3steps log.evaluate=8steps"
 )
 TRAINED = f"{SMALL} space.cells=3 space.width=4 train.length=12epochs"
 QUICK = {  # algorithm by algorithm: the config's argument, and fields
