@@ -363,7 +363,6 @@ def first_order_step(
   def step(state: State, train: device.Split, valid: device.Split):
     before, now = state, state.step
     _, metrics = _penalised(algorithm, state, state.arch)
-    stops = algorithm.stopping is not None
     key = keys.stream(seed, "relax", now)
     dropped = rate(now) if rate else None
     batches = jax.tree.map(
@@ -372,45 +371,49 @@ def first_order_step(
       _batch(draw, train, "train", state),
     )
 
-    def level(carried: tuple[State, Any], turn: tuple[Array, losses.Batch]):
-      (state, held_out), (of_arch, batch) = carried, turn
+    def level(state: State, turn: tuple[Array, losses.Batch]):
+      of_arch, batch = turn
 
       def loss(w, alpha):
         edges = edge_weights(algorithm, alpha, key, before)
         return objective(w, state.stats, edges, batch, dropped)
 
-      value, outcome, (by_w, by_alpha) = _averaged(
-        mean,
-        jax.value_and_grad(loss, (0, 1), has_aux=True)(
-          state.weights, state.arch
-        ),
-      )
-      # The first round knows one gradient by w: what it observes is dropped.
-      watched, moving, seen = state, None, {}
-      if stops:
-        watched, moving, seen = _observed(algorithm, state, by_w, held_out)
+      (value, outcome), (by_w, by_alpha) = jax.value_and_grad(
+        loss, (0, 1), has_aux=True
+      )(state.weights, state.arch)
+      # All else is averaged once, after both rounds.
+      by_alpha = mean(by_alpha)
       state = lax.cond(
         of_arch,
         lambda: _arch_stepped(
           arch_optimizer, state, _penalised(algorithm, state, by_alpha)[0]
         )._replace(carry=state.carry._replace(valid=outcome.carry)),
-        lambda: _stepped(
-          weights_optimizer, watched, by_w, value, outcome, moving
-        ),
+        lambda: state,
       )
-      metrics = seen | _training(value, outcome, by_w)
-      handed_on = by_w if stops else None
-      return (state, handed_on), (metrics, solve.norm(by_alpha))
+      return state, (value, outcome, by_w, solve.norm(by_alpha))
 
-    unseen = jax.tree.map(jnp.zeros_like, state.weights) if stops else None
-    (state, _), (found, by_alpha) = lax.scan(
-      level, (state, unseen), (jnp.asarray([True, False]), batches)
+    state, (values, outcomes, by_w, by_alpha) = lax.scan(
+      level, state, (jnp.asarray([True, False]), batches)
+    )
+    held_out, last = (
+      jax.tree.map(lambda rounds, i=i: rounds[i], (outcomes, by_w))
+      for i in range(2)
+    )
+    values, outcome, gradient = _averaged(mean, ((values, last[0]), last[1]))
+    moving = None
+    if algorithm.stopping is not None:
+      state, moving, seen = _observed(
+        algorithm, state, gradient, mean(held_out[1])
+      )
+      metrics |= seen
+    state = _stepped(
+      weights_optimizer, state, gradient, values[1], outcome, moving
     )
     return transit.derived(algorithm, state), metrics | {
-      "valid_loss": found["train_loss"][0],
+      "valid_loss": values[0],
       "first_order_norm": by_alpha[0],
       "second_order_norm": jnp.zeros_like(by_alpha[0]),
-      **{name: rounds[1] for name, rounds in found.items()},
+      **_training(values[1], outcome, gradient),
     }
 
   return step
