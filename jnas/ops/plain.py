@@ -155,9 +155,14 @@ def factorized_reduction(x: Array, halves: Array) -> Array:
   Returns:
     [N, ceil(H / 2), ceil(W / 2), 2 * D].
   """
-  x = jnp.pad(x, ((0, 0), *((0, n % 2) for n in x.shape[1:3]), (0, 0)))
-  parts = [pointwise(x[:, i::2, i::2], halves[i]) for i in range(2)]
+  parts = [pointwise(y, halves[i]) for i, y in enumerate(half_pixels(x))]
   return jnp.concatenate(parts, -1)
+
+
+def half_pixels(x: Array) -> list[Array]:
+  """The even and the odd pixels of [N, H, W, C], padded to even sizes."""
+  x = jnp.pad(x, ((0, 0), *((0, n % 2) for n in x.shape[1:3]), (0, 0)))
+  return [x[:, i::2, i::2] for i in range(2)]
 
 
 def max_pool(x: Array, stride: int = 1) -> Array:

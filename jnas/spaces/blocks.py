@@ -42,35 +42,17 @@ class Preprocess(nn.Module):
     return self.norm(name="norm")(x)
 
 
-# What a cell begins with, as that of cells that read C channels of their own
-# resolution: the same values of other kernels and other features.
-
-
-def halves(x: Array) -> Array:
-  """What a factorized reduction reads: [N, ceil(H / 2), ceil(W / 2), 2 C].
-
-  The even pixels' channels, then those of the odd ones.
-
-  Args:
-    x: [N, H, W, C].
-  """
-  x = jnp.pad(x, ((0, 0), *((0, n % 2) for n in x.shape[1:3]), (0, 0)))
-  return jnp.concatenate([x[:, i::2, i::2] for i in range(2)], -1)
-
-
 def pad_channels(x: Array, channels: int) -> Array:
   """x with zeros after its last axis, up to as many channels."""
   pads = [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])]
   return jnp.pad(x, pads)
 
 
-def widened(
-  params: Mapping[str, Any], channels: int
-) -> dict[str, Any]:
+def widened(params: Mapping[str, Any], channels: int) -> dict[str, Any]:
   """A cell's parameters for features that have been padded.
 
-  A factorized reduction's kernel becomes that of a 1 x 1 convolution of
-  `halves`.
+  A factorized reduction's kernel becomes that of a 1 x 1 convolution of both
+  halves of the pixels, side by side as channels.
 
   Args:
     params: of the cell, some of them a `Preprocess`.

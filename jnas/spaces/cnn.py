@@ -14,7 +14,7 @@ import numpy as np
 from jnas.ops import backend as backend_lib
 from jnas.ops import table
 from jnas.ops.backend import Backend
-from jnas.ops.plain import convolution
+from jnas.ops.plain import convolution, half_pixels
 from jnas.spaces import blocks, dilation
 from jnas.spaces.blocks import FixedReduction, Residual
 from jnas.spaces.cells import SearchCell
@@ -238,7 +238,8 @@ class Network(nn.Module):
     if cell.inputs == 1:
       s0 = s1
     elif module.halve_first:
-      s0, module = blocks.halves(s0), module.clone(halve_first=False)
+      s0 = jnp.concatenate(half_pixels(s0), -1)
+      module = module.clone(halve_first=False)
     variables = [
       {kind: own[name] for kind, own in self.variables.items() if name in own}
       for name in names
