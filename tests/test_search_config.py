@@ -4,7 +4,7 @@ import pytest
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
-from jnas.runs import recipe
+from jnas.runs import problem, recipe
 from jnas.spaces import discrete
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import Block
@@ -116,3 +116,15 @@ def test_a_node_that_nothing_enters_is_left_out_of_a_derived_network():
   assert spec.cell("cell").kept == (
     (), ("nor_conv_1x1",), (), (), (), ("nor_conv_3x3",),
   )
+
+
+def test_an_epoch_is_one_of_the_images_of_the_weights():
+  fields = ("--config.data.limit=200", "--config.train.batch={}")
+  spec = "configs/imagenet_search.py:quick"  # a fifth of the images for alpha
+  config = config_lib.load(spec, [field.format(10) for field in fields])
+  found = problem.read(config)
+  assert [len(split) for split in found.splits] == [160, 40]
+  assert found.clock.per_epoch == 16 and found.clock.total == 8 * 16
+  config = config_lib.load(spec, [field.format(64) for field in fields])
+  with pytest.raises(ValueError, match="between 1 and the 40 examples"):
+    problem.read(config)

@@ -153,8 +153,11 @@ def _read(
 ) -> Problem:
   """`read`, of splits that are on the devices."""
   # One level sees training images alone; two take turns.
-  seen = splits[:1] if recipe.one_level(config) else splits
-  clock = build.clock(config, min(map(len, seen)))
+  for seen in splits[:1] if recipe.one_level(config) else splits:
+    device.steps_per_epoch(len(seen), config.train.batch)  # tells what is small
+  # As in the field's code an epoch is one of the weights' images: alpha's, of
+  # which PC-DARTS has a quarter of them on ImageNet, come again within it.
+  clock = build.clock(config, len(splits[0]))
   spec = recipe.spec(config, len(data.classes))
   table = benchmark.load(config.space.table) if config.space.table else None
   if table:
