@@ -13,6 +13,7 @@ import time
 import numpy as np
 from PIL import Image
 import pytest
+import soak
 
 from jnas import main
 from jnas.runtime import hosts
@@ -144,7 +145,10 @@ def test_flags_that_find_the_others():
 
 
 def together(
-  workdir: pathlib.Path, devices: int, more: tuple[str, ...] = ()
+  workdir: pathlib.Path,
+  devices: int,
+  more: tuple[str, ...] = (),
+  command: list[str] = COMMAND,
 ) -> list[subprocess.Popen]:
   """The command of a user, as two processes."""
   found = (
@@ -152,7 +156,7 @@ def together(
     *("--processes=2", f"--workdir={workdir}"),
   )
   return [
-    start([*COMMAND, *found, *more, f"--process_id={index}"], devices)
+    start([*command, *found, *more, f"--process_id={index}"], devices)
     for index in (0, 1)
   ]
 
@@ -234,3 +238,14 @@ def test_each_of_two_processes_reads_its_share_of_a_folder(tmp_path):
   )
   assert statuses == [0, 0, 0], outputs
   assert records(tmp_path / "two") == records(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_prune_as_one_with_two_devices_does(tmp_path):
+  command = soak.command("gold-nas")
+  whole = start([*command, f"--workdir={tmp_path / 'whole'}"], 2)
+  statuses, outputs = ended(
+    [*together(tmp_path / "two", 1, command=command), whole], 600
+  )
+  assert statuses == [0, 0, 0], outputs
+  assert soak.differences(tmp_path / "whole", tmp_path / "two") == []
