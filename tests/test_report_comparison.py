@@ -13,7 +13,7 @@ import pytest
 from test_report import page_of
 
 from jnas.report import comparison, records
-from jnas.report.groups import Group, Member, of_runs
+from jnas.report.groups import Group, Member, of_runs, table
 
 
 def test_comparison(tmp_path):
@@ -76,6 +76,32 @@ def test_what_configurations_differ_in(tmp_path):
     {"field": "space.cells", "run0, run1": "–", "run2": "[5, 7]"},
   ]
   assert comparison._differences(groups[:1]) is None
+
+
+def test_seeds_agree_as_far_as_their_genotypes_do():
+  cells = (  # four connections each; of two pairs one and two are shared
+    "[('skip_connect', 0), ('sep_conv_3x3', 1)]",
+    "[('skip_connect', 0), ('max_pool_3x3', 1)]",
+    "[('skip_connect', 1), ('max_pool_3x3', 0)]",
+  )
+  whole = (
+    "Genotype(normal={}, normal_concat=[2], reduce=[('skip_connect', 0), "
+    "('skip_connect', 1)], reduce_concat=[2])"
+  )
+  members = [
+    Member(str(k), {"genotype": whole.format(cell)})
+    for k, cell in enumerate(cells)
+  ]
+  # Three, two and two of four.
+  assert Group("a", members).agreement == pytest.approx((3 + 2 + 2) / 12)
+  heads, rows = table([Group("a", members), Group("b", members[:1])])
+  assert heads.index("agreement") == 2
+  assert [row[2] for row in rows] == ["58%", "–"]
+  # A seed that ran twice is one, and what is damaged is not known.
+  assert Group("a", [members[0]] * 2).agreement is None
+  broken = Member("9", {"genotype": "Genotype("})
+  assert Group("a", [*members, broken]).agreement is None
+  assert "agreement" not in table([Group("a", [broken])])[0]
 
 
 def test_every_run_has_a_row_and_a_link_to_its_page(tmp_path):

@@ -15,7 +15,7 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.data.files import FileSplit
 from jnas.report import pages
-from jnas.runs import dispatch, problem, seeds, session
+from jnas.runs import dispatch, problem, programs, seeds, session
 from jnas.runtime import parallel
 
 TINY = {
@@ -187,6 +187,16 @@ def test_a_stopped_run_and_a_killed_one_end_with_the_same_bits(
 def test_what_cannot_be_one_program_is_told(fields, why):
   with pytest.raises(ValueError, match=re.escape(why)):
     config_of(**{"seeds": 2} | fields)
+
+
+def test_a_plan_is_of_the_program_of_all_seeds():
+  found = programs.of(several(), jax.devices()[:1])
+  step = next(each for each in found.each if each.name == "full step")
+  state, seed, train, _ = step.arguments
+  assert state.step.shape == seed.shape == (2,)
+  assert state.arch["normal"].shape == (2, 2, 3)
+  # The images are there once, and each seed has its half of them.
+  assert train.x.shape == (64, 64) and train.rows.shape == (2, 32)
 
 
 def test_images_in_files_are_refused():

@@ -167,6 +167,11 @@ def _overview(groups: Sequence[Group]) -> parts.Section:
     " Times are the shortest and the longest: the first run compiles, others "
     "find its programs in the cache."
   )
+  if any(group.agreement is not None for group in groups):
+    note += (
+      " Agreement is the share of operators and edges that the genotypes of "
+      "two seeds have in common, the mean over all pairs."
+    )
   for metric, more in _NOTES:
     if any(
       group.values(metric.format(headline=group.headline.name))

@@ -6,11 +6,13 @@ runs those whose configurations are equal are one.
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
+import itertools
 import json
 import pathlib
 import statistics
 from typing import Any, NamedTuple
 
+from jnas import genotype as genotype_lib
 from jnas.report import headline, measures, parts, records
 from jnas.report.headline import Headline
 
@@ -65,6 +67,22 @@ class Group(NamedTuple):
     seeds = [[one.result.get(metric) for one in same] for same in self.seeds]
     known = [list(filter(records.is_number, same)) for same in seeds]
     return [statistics.fmean(same) for same in known if same]
+
+  @property
+  def agreement(self) -> float | None:
+    """The share of connections that two searches have in common, on average.
+
+    Of connections (operator, source, target) a and b it is 2 |a & b| / (|a| +
+    |b|), the mean over all pairs of seeds. None of a single one, of retrained
+    networks, which have one genotype, or if one isn't known.
+    """
+    found = [_connections(same[0]) for same in self.seeds]
+    if len(found) < 2 or not all(found):
+      return None
+    return statistics.fmean(
+      2 * len(a & b) / (len(a) + len(b))
+      for a, b in itertools.combinations(found, 2)
+    )
 
   @property
   def first(self) -> Member:
@@ -123,6 +141,8 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
     # Beside what it ranks; at the end one would have to scroll.
     if metric.startswith("retrained_") and any(g.kendall for g in groups):
       cells["Kendall's tau"] = _rank
+  if any(group.agreement is not None for group in groups):
+    cells["agreement"] = _agreement
   cells["time, with compilation"] = _time
   if any(group.chosen for group in groups):
     cells["chosen"] = told
@@ -161,6 +181,29 @@ def _time(group: Group) -> str:
   known = sorted(filter(records.is_number, times))
   ends = dict.fromkeys(parts.duration(v) for v in known[:1] + known[-1:])
   return " to ".join(ends) or "–"
+
+
+def _connections(member: Member) -> set[tuple[Any, ...]]:
+  """Returns (cell, operator, source, target) of all that a search derived."""
+  known = member.run and member.run.genotype
+  text = member.result.get("genotype")
+  if member.run and member.run.trained:
+    return set()
+  if known is None and isinstance(text, str):
+    try:
+      known = genotype_lib.parse(text)
+    except ValueError:  # not of this program
+      return set()
+  return {
+    (cell, *connection)
+    for cell, own in (genotype_lib.chosen(known) if known else {}).items()
+    for connection in own
+  }
+
+
+def _agreement(group: Group) -> str:
+  """Returns how far seeds agree in what they derive."""
+  return "–" if group.agreement is None else f"{group.agreement:.0%}"
 
 
 def _rank(group: Group) -> str:
