@@ -32,6 +32,12 @@ def row(path, later=0.0):
   return watch.row(path, "a", written + later)
 
 
+def test_of_several_seeds_in_one_program_each_is_shown(running):
+  root = running.parent
+  (root / "config.json").write_text(json.dumps({"task": "search", "seeds": 2}))
+  assert list(watch.find(root)) == [running]
+
+
 def test_a_run_that_goes_on(running):
   found = row(running)
   assert (found.state, found.progress) == ("running", 0.75)
