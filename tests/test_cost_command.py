@@ -259,6 +259,18 @@ def test_a_run_says_itself_how_large_it_is(capsys, tmp_path):
   assert told(capsys, old)["classes"] == 100
 
 
+def test_a_run_whose_config_does_not_fit_is_told_of(capsys, tmp_path):
+  folder = run(tmp_path / "run")
+  path = tmp_path / "run" / "config.json"
+  record = json.loads(path.read_text())
+  record["space"]["width"] = "wide"
+  path.write_text(json.dumps(record))
+  assert cost.main([folder]) == 2
+  message = capsys.readouterr().err
+  assert "config.json that does not fit" in message
+  assert message.count("\n") == 1
+
+
 # Operators.
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from jnas.data import decoding, prepared, sources, stream
 from jnas.data import files as files_lib
+from jnas.data.fingerprint import fingerprint
 
 pytest.importorskip("array_record")
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -102,6 +103,17 @@ def test_any_number_of_processes_and_any_step(made):
     for step in (*range(5), 3, 0):
       for a, b in zip(other.fetch(step, 9), expected[step], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_knows_it_by_its_files(made, tmp_path):
+  data = load(made)
+  copy = tmp_path / "1.0.0"
+  shutil.copytree(made[0], copy)
+  same = sources.load("imagenet", copy, cache_dir=tmp_path / "a", size=16)
+  assert fingerprint(*same) == fingerprint(*data)
+  with open(next(copy.glob("*train*")), "ab") as file:
+    file.write(b"\0")
+  assert fingerprint(*same) != fingerprint(*data)
 
 
 def test_labels_are_read_once(made, monkeypatch):

@@ -62,9 +62,15 @@ class Files:
     return dataclasses.replace(self, names=self.names[index], spans=spans)
 
   def file_sizes(self) -> np.ndarray:
-    """Sizes of the files; of many in a folder, of some that lie among them."""
+    """Sizes of the files; of many in a folder, of some that lie among them.
+
+    Of a set of TFDS they are those of all files that hold it.
+    """
     if self.spans is not None:
       return self.spans[:, 1]
+    if self.prepared:
+      shards = sorted(map(os.fsencode, os.listdir(self.root)))
+      return np.array([_size(self.root, name) for name in shards])
     every = max(1, -(-len(self) // _ASKED))
     return np.array([_size(self.root, name) for name in self.names[::every]])
 

@@ -72,9 +72,7 @@ def find(options: argparse.Namespace, fields: Sequence[str]) -> Subject:
     )
   record = {}
   if options.config is None:
-    record = workdir_lib.read(
-      pathlib.Path(options.genotype).expanduser() / "config.json"
-    )
+    record = workdir_lib.read(_folder(options) / "config.json")
   if options.config is None and not record:
     if options.supernet:
       raise ValueError(
@@ -83,7 +81,13 @@ def find(options: argparse.Namespace, fields: Sequence[str]) -> Subject:
       )
     return _published(genotype_lib.load(options.genotype), options)
   if record:
-    config = recipe.recorded(record)
+    try:
+      config = recipe.recorded(record)
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f"expected the configuration of a run in {_folder(options)}, got a "
+        f"config.json that does not fit: {error}"
+      ) from error
   else:
     config = config_lib.load(options.config, fields)
   if config.task not in _TASKS or recipe.space(config).data == "text":
@@ -96,6 +100,10 @@ def find(options: argparse.Namespace, fields: Sequence[str]) -> Subject:
   return _of_config(config, options, bool(record))
 
 
+def _folder(options: argparse.Namespace) -> pathlib.Path:
+  return pathlib.Path(options.genotype).expanduser()
+
+
 def _of_config(
   config: ml_collections.ConfigDict, options: argparse.Namespace, run: bool
 ) -> Subject:
@@ -106,7 +114,7 @@ def _of_config(
   elif config.task == "retrain":
     genotype = genotype_lib.load(config.retrain.genotype)
   if run:
-    about = workdir_lib.read(pathlib.Path(options.genotype) / "data.json")
+    about = workdir_lib.read(_folder(options) / "data.json")
   classes, shape = len(about.get("classes", ())), tuple(about.get("shape", ()))
   if not (classes and shape):
     classes, shape = _images(config, options)
