@@ -123,6 +123,7 @@ def plan(row: str, seed: int) -> trainer.Plan:
       (("note.json", {"seed": seed}),),
     ),
     rates=lambda step: {"lr": 0.1},
+    warning=lambda values: "it is four" * (values["valid_accuracy"] == 4),
     meta={"seed": seed},
   )
 
@@ -241,6 +242,9 @@ def run(start=None, stop_at=None):
 def test_each_seed_has_its_own_lines_and_evaluations():
   own, state, told = trained()
   assert own.complete and state.step.tolist() == [STEPS] * 2
+  assert [[n for n in told[k] if len(n) == 1] for k in range(2)] == [
+    [], [("seed 4: it is four",)]
+  ]
   for k, seed in enumerate(SEEDS[:2]):
     lines = [news for news in told[k] if news[0] == "epoch"]
     assert [values["valid_accuracy"] for *_, values in lines] == [seed] * 3

@@ -325,7 +325,8 @@ class Trainer:
         hooks.record(name, record)
       message = self.plan.warning(values)
       if message and k not in self._warned:
-        hooks.say(message)
+        which = f"seed {self._seeds[k]}: " if self.plan.seeds else ""
+        hooks.say(f"{which}{message}")
         self._warned.add(k)
     self._last = each if self.plan.seeds else each[0]
     self._mark = time.monotonic()
