@@ -139,6 +139,8 @@ def test_the_table_of_a_run(capsys, tmp_path):
     ("--config=configs/dart.py", "did you mean"),
     ("--config=configs/rnn/darts.py", "expected an image network"),
     ("--operators=s9", "expected one of s1"),
+    ("--operators=", "expected one of s1"),
+    ("~nobody-of-this-name", "Expected a genotype"),
     ("--operators=sep_conv_3x3,conv_9x9", "expected an operator out of"),
     ("--operators=s1 --layers=3", "--layers: not of single operators"),
   ],
@@ -183,6 +185,10 @@ def test_the_search_network_of_darts(capsys):
 @pytest.mark.parametrize(
   "words, params",
   [
+    # Without a folder of images it is ImageNet.
+    ("--config=configs/imagenet_search.py:pcdarts", 926_736),
+    ("--config=configs/imagenet_search.py:pcdarts --config.data.classes=100",
+     926_736 - 900 * 257),
     ("--config=configs/darts.py --classes=100", 1_953_748),
     ("--config=configs/darts.py --layers=5", 1_275_834),
     ("--config=configs/darts.py --layers=17", 3_894_202),

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       f"and one of them, got {', '.join(filter(None, named)) or 'none'}"
     )
   try:
-    if options.operators:
+    if options.operators is not None:
       found, lines = _operators(options, fields), _operator_table
     else:
       found, lines = _measure(options, fields), _table

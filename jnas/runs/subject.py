@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ def find(options: argparse.Namespace, fields: Sequence[str]) -> Subject:
       f"it, got {options.channels}"
     )
   odd = [field for field in fields if not field.startswith("--config.")]
-  if odd or fields and not options.config:
+  if odd or (fields and options.config is None):
     raise ValueError(
       f"unrecognized arguments: {(odd or fields)[0]}; fields go with --config, "
       "as in --config=configs/darts.py --config.space.width=16"
@@ -101,7 +102,7 @@ def find(options: argparse.Namespace, fields: Sequence[str]) -> Subject:
 
 
 def _folder(options: argparse.Namespace) -> pathlib.Path:
-  return pathlib.Path(options.genotype).expanduser()
+  return pathlib.Path(os.path.expanduser(options.genotype))
 
 
 def _of_config(
@@ -147,6 +148,8 @@ def _images(
   own = config.data
   if own.name in cifar.FORMS:
     return own.classes or cifar.FORMS[own.name].classes, (32, 32, 3)
+  if own.name == "imagenet" and not own.path:  # ImageNet itself
+    return own.classes or 1000, (own.size, own.size, 3)
   if options.classes and options.image_size:
     return options.classes, (options.image_size, options.image_size, 3)
   try:
