@@ -248,7 +248,7 @@ class SearchCell(nn.Module):
       self.loop,
       self.skip_zero_ops and whole,
       # Derived cells have few convolutions, and are trained for long: written
-      # out they are three times as fast on a TPU.
+      # out they are some three times as fast on a TPU.
       uneven=whole and not self.backend.slow_loops,
     )
     edges, arrays = self._arrays()
