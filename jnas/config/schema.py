@@ -229,7 +229,7 @@ def base(algorithm: str = "") -> ml_collections.ConfigDict:
       ),
       "seeds": 3,  # runs of each, with seeds from `seed` on
       "together": "auto",  # whether the seeds of a search are one program, as
-      # by `seeds`: yes | no | auto, which is yes where there is no CPU alone
+      # by `seeds`, where it can: yes | no | auto (yes, but not on CPU)
       "retrain": "0 epochs",  # train each genotype, so long, from scratch; in
       # % of the recipe's train.length; 0 = do not
       "recipe": "",  # config file of task retrain that says how, and how deep
