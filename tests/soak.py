@@ -169,7 +169,7 @@ def worked(process: subprocess.Popen) -> float:
 def finish(row: Row, workdir: pathlib.Path) -> None:
   """Lets a run come to its end."""
   process = start(row, workdir)
-  if process.wait(timeout=900):
+  if process.wait(timeout=7200):
     tail = said(workdir)[-1500:]
     row.problems.append(f"status {process.returncode}: {tail}")
 
@@ -203,7 +203,7 @@ def kill(row: Row, draw: random.Random) -> bool:
       break
     time.sleep(0.01)
   process.send_signal(number)
-  status = process.wait(timeout=300)
+  status = process.wait(timeout=7200)
   if status == 0:
     return False
   row.signals[number] = row.signals.get(number, 0) + 1
