@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -114,8 +115,9 @@ def _measured(name: str, limit: int) -> dict[str, Any]:
   )
   told, errors = child.communicate()
   if child.returncode:
-    last = errors.strip().rpartition("\n")[2]
-    why = f"not compiled in {limit} s" if child.returncode < 0 else last
+    why = errors.strip().rpartition("\n")[2]
+    if -child.returncode in (signal.SIGXCPU, signal.SIGKILL):
+      why = f"not compiled in {limit} s"
     return {"name": name, "error": why}
   return json.loads(told.strip().rpartition("\n")[2])
 

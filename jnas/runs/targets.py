@@ -121,6 +121,10 @@ def _gpu(name: str) -> Sequence[jax.Device]:
   _needs(name, "jax_plugins.xla_cuda12", "plan-gpu")
   # Its plugin, which is loaded with all others, wants to see a GPU otherwise.
   os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
+  # Without a GPU the compiler ends at a check of its own over products that
+  # it would give to Triton.
+  flags = os.environ.get("XLA_FLAGS", "")
+  os.environ["XLA_FLAGS"] = f"--xla_gpu_enable_triton_gemm=false {flags}"
   return _described(
     name, "", "cuda", topology="1x1x1", target_config=_H200
   )
