@@ -200,6 +200,7 @@ def test_files_of_a_run(whole):
   assert names == {
     *("config.json", "run.json", "metrics.jsonl", "genotype.json"),
     *("genotypes.jsonl", "arch.jsonl", "result.json", "checkpoints"),
+    "data.json",
     *("report.html", ".lock"),
   }
   lines = records(whole, "metrics.jsonl")
