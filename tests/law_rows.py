@@ -23,7 +23,8 @@ from jnas.algorithms.random import random
 from jnas.spaces import spec as spec_lib
 from jnas.spaces import toy
 from jnas.spaces.spec import TRANSIT
-from jnas.training import losses
+from jnas.training import losses, transit
+from jnas.training.state import State, zero_totals
 
 SPEC = toy.spec()
 CHOSEN = {
@@ -157,6 +158,26 @@ def weights(key: jax.Array, spec: spec_lib.Spec, size: int):
   own = toy.init(key, spec, size)
   more = toy.init(jax.random.fold_in(key, 1), spec, size)
   return own | {name + TRANSIT: more[name] for name in spec.transit}
+
+
+def begun(
+  row, algorithm, weights, arch, weights_optimizer, arch_optimizer
+) -> State:
+  """The state of a row's search on the toy, before its first step."""
+  state = State(
+    step=jnp.int32(0),
+    weights=weights,
+    stats={},
+    arch=arch,
+    weights_opt=weights_optimizer.init(weights),
+    arch_opt=arch_optimizer.init(arch) if algorithm.estimate else (),
+    totals=zero_totals(),
+    hyper={name: jnp.float32(value) for name, value in row.hyper},
+  )
+  state = state._replace(derivation=transit.begin(algorithm, state))
+  if algorithm.stopping is not None:
+    state = state._replace(stopping=algorithm.stopping.begin(weights))
+  return state
 
 
 def objective(params, stats, edge_weights, batch, rates):

@@ -24,8 +24,8 @@ from jnas.runtime import checkpoint, keys, parallel
 from jnas.spaces import cnn, toy
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.spec import S3
-from jnas.training import losses, optim, steps, transit
-from jnas.training.state import State, zero_totals
+from jnas.training import losses, optim, steps
+from jnas.training.state import State
 
 SIZE, EXAMPLES, BATCH, SEED = 4, 256, 64, 3
 EACH = pytest.mark.parametrize("row", ROWS)
@@ -94,21 +94,14 @@ def _problem(row: str, devices: int) -> Problem:
 
   whole = PartitionSpec()
   compiled = parallel.shard_step(counted, mesh, (whole,) * 3, whole)
-  weights = law_rows.weights(key("weights"), own.spec, SIZE)
-  arch = algorithm.init(key("arch"), 1e-3)
-  state = State(
-    step=jnp.int32(0),
-    weights=weights,
-    stats={},
-    arch=arch,
-    weights_opt=weights_optimizer.init(weights),
-    arch_opt=arch_optimizer.init(arch) if algorithm.estimate else (),
-    totals=zero_totals(),
-    hyper={name: jnp.float32(value) for name, value in own.hyper},
+  state = law_rows.begun(
+    own,
+    algorithm,
+    law_rows.weights(key("weights"), own.spec, SIZE),
+    algorithm.init(key("arch"), 1e-3),
+    weights_optimizer,
+    arch_optimizer,
   )
-  state = state._replace(derivation=transit.begin(algorithm, state))
-  if algorithm.stopping is not None:
-    state = state._replace(stopping=algorithm.stopping.begin(weights))
   return Problem(
     algorithm,
     compiled,

@@ -84,15 +84,22 @@ def test_wall_time_without_a_result(tmp_path):
   assert measures.wall_seconds(records.read(run)) == pytest.approx(want)
 
 
-def test_steps_are_averaged_by_epoch(tmp_path):
+@pytest.mark.parametrize(
+  "steps, per_epoch, means",
+  [
+    ((1, 2, 3, 4), 2, [(1.0, 1.5), (2.0, 3.5)]),
+    # The last mean stands where the run ends, within an epoch.
+    ((1, 9, 11, 12), 10, [(1.0, 5.0), (1.2, 11.5)]),
+  ],
+)
+def test_steps_are_averaged_by_epoch(tmp_path, steps, per_epoch, means):
   run = make_search(tmp_path / "run")
   lines = [
-    {"kind": "step", "step": i, "epoch": i / 2, "train_loss": float(i)}
-    for i in (1, 2, 3, 4)
+    {"kind": "step", "step": i, "epoch": i / per_epoch, "train_loss": float(i)}
+    for i in steps
   ]
   write_lines(run / "metrics.jsonl", lines)
-  found = measures.curve(records.read(run), "train_loss")
-  assert found == [(1.0, 1.5), (2.0, 3.5)]
+  assert measures.curve(records.read(run), "train_loss") == means
 
 
 def test_other_kinds_of_genotypes(tmp_path):

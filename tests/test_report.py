@@ -20,7 +20,7 @@ from made_up_runs import (
 import pytest
 
 from jnas import genotype as genotype_lib
-from jnas.report import draw, findings, layout, measures, page, parts, records
+from jnas.report import draw, findings, layout, page, parts, records
 from jnas.runs import report
 
 
@@ -268,17 +268,6 @@ def test_report_on_nas_bench_201(tmp_path):
     "Skip connections",  # the section on restricted.json
   ):
     assert words not in found, words
-
-
-def test_means_over_steps_end_where_the_run_does(tmp_path):
-  run = make_search(tmp_path / "run")
-  lines = [
-    {"kind": "step", "step": k, "epoch": k / 10, "train_loss": float(k)}
-    for k in (1, 9, 11, 12)
-  ]
-  write_lines(run / "metrics.jsonl", lines)
-  found = measures.curve(records.read(run), "train_loss")
-  assert found == [(1.0, 5.0), (1.2, 11.5)]
 
 
 def test_true_accuracy_needs_no_benchmark(tmp_path):

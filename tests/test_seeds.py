@@ -7,17 +7,17 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from law_rows import CHOSEN, ROWS, SPEC, objective, weights
+from law_rows import CHOSEN, ROWS, SPEC, begun, objective, weights
 import numpy as np
 import pytest
 
 from jnas.data import device
 from jnas.runtime import compiled, keys, metrics, parallel
 from jnas.spaces import toy
-from jnas.training import losses, optim, seeds, steps, trainer, transit
+from jnas.training import losses, optim, seeds, steps, trainer
 from jnas.training import state as state_lib
 from jnas.training.batches import resident
-from jnas.training.state import State, zero_totals
+from jnas.training.state import State
 from jnas.training.task import Task
 
 SIZE, EXAMPLES, BATCH, STEPS = 4, 64, 8, 12
@@ -90,22 +90,14 @@ def plan(row: str, seed: int) -> trainer.Plan:
     )
 
   def init() -> State:
-    w = weights(keys.stream(seed, "weights"), own.spec, SIZE)
-    arch = algorithm.init(keys.stream(seed, "arch"), 1e-3)
-    state = State(
-      step=jnp.int32(0),
-      weights=w,
-      stats={},
-      arch=arch,
-      weights_opt=weights_optimizer.init(w),
-      arch_opt=arch_optimizer.init(arch) if algorithm.estimate else (),
-      totals=zero_totals(),
-      hyper={name: jnp.float32(value) for name, value in own.hyper},
+    return begun(
+      own,
+      algorithm,
+      weights(keys.stream(seed, "weights"), own.spec, SIZE),
+      algorithm.init(keys.stream(seed, "arch"), 1e-3),
+      weights_optimizer,
+      arch_optimizer,
     )
-    state = state._replace(derivation=transit.begin(algorithm, state))
-    if algorithm.stopping is not None:
-      state = state._replace(stopping=algorithm.stopping.begin(w))
-    return state
 
   return trainer.Plan(
     title="a toy",

@@ -97,17 +97,17 @@ def _several(
   relaxed = config.retrain.relaxed  # then the folder says more than its cell
   if not relaxed:
     config.retrain.genotype = genotype_lib.format_text(found)
-  found = range(config.seed, config.seed + config.retrain.seeds)
+  each = range(config.seed, config.seed + config.retrain.seeds)
   with workdir_lib.claimed(config, workdir):
     results = []
-    for seed in found:
+    for seed in each:
       own = config.copy_and_resolve_references()
       folder = session.folder(workdir, seed)
       own.seed, own.retrain.seeds = seed, 1
       workdir_lib.check(own, folder)
       ended = workdir_lib.finished(folder, "retrain")
       results.append(ended or run(own, folder))
-    result = seeds.summary(results, found, "test")
+    result = seeds.summary(results, each, "test")
     session.finish(workdir, result)
   print(
     f"test {seeds.line(result, 'test')}\nreport: {workdir / 'report.html'}"
