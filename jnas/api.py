@@ -9,11 +9,11 @@ where standard error is a terminal. With a workdir a call goes on where one
 before it was stopped, and the folder is that of a run of the command line.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Mapping, Sequence
+import dataclasses
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import ml_collections
@@ -30,7 +30,6 @@ from jnas.results import (
   Drawing,
   LanguageModel,
   Network,
-  Row,
   Search,
   drawing,
 )
@@ -39,20 +38,20 @@ from jnas.runs import (
   feeds,
   language,
   loading,
+  quiet,
   recipe,
-  resume,
   retrain,
+  seeds,
   session,
 )
 from jnas.runs import problem as problem_lib
 from jnas.runs import search as search_lib
-from jnas.runtime import notebook, parallel
+from jnas.runtime import parallel
 from jnas.spaces import cnn
 from jnas.spaces import registry as spaces
 from jnas.spaces import space as space_lib
 from jnas.training import averaging
-from jnas.training.state import State, evaluated
-from jnas.training.trainer import Hooks, Plan, Trainer
+from jnas.training.state import evaluated
 
 Config = str | ml_collections.ConfigDict
 Data = str | sources.ImageData | Sequence[np.ndarray] | text_lib.TextData
@@ -86,36 +85,47 @@ def search(
     devices: all, if None.
     **fields: of the configuration, by the last part of their names where that
       is enough, such as `batch`, and else as `arch_lr` for arch.lr. `algorithm`
-      is one by its name, or itself: a function or a `Method`.
+      is one by its name, or itself: a function or a `Method`. With `seeds=8`
+      it is the best of eight searches in one program, whose `each` has all.
 
   Raises:
     ValueError: as on the command line.
   """
   config = _config(config, "search", data, fields)
-  if config.seeds > 1:
-    raise ValueError(
-      "seeds: expected 1; from Python search once for each seed, and on the "
-      "command line with all of them in one program"
-    )
   if recipe.space(config).data == "text":
     problem = language.read(config, devices, data=_text(data))
     plan = language.build_search(problem)
-    told = _run(plan, config, problem.mesh, workdir, progress)
+    (told,) = quiet.run(plan, config, problem.mesh, workdir, progress)
     result = language.searched(
       told.records["genotypes.jsonl"][-1]["text"], told.state, told.numbers
     )
     if told.folder is not None:
       session.finish(told.folder, result)
-  else:
-    images = _images(config, data)
-    problem = problem_lib.read(config, images, devices, workdir=workdir)
-    plan = search_lib.build_plan(problem, problem.stages.first)
-    told = _run(
-      plan, config, problem.mesh, workdir, progress, problem.files
-    )
-    result = search_lib.finish(
-      problem, told.plan, told.state, told.numbers, told.folder
-    )
+    return _found(config, told, result)
+  images = _images(config, data)
+  problems = problem_lib.read(config, images, devices, workdir=workdir)
+  plan, mesh = seeds.build_plan(problems), problems[0].mesh
+  files, own = search_lib.files(problems[0]), [one.config for one in problems]
+  each = quiet.run(
+    *(plan, config, mesh, workdir, progress, files), own if plan.seeds else ()
+  )
+  results = [
+    search_lib.finish(one, told.plan, told.state, told.numbers, told.folder)
+    for one, told in zip(problems, each, strict=True)
+  ]
+  found = tuple(map(_found, own, each, results))
+  if len(found) == 1:
+    return found[0]
+  folder = workdir and pathlib.Path(workdir).expanduser()
+  chosen = seeds.finish(results, config.seed, folder)["chosen"]["seed"]
+  return dataclasses.replace(
+    found[chosen - config.seed], config=config, folder=folder, each=found
+  )
+
+
+def _found(
+  config: ml_collections.ConfigDict, told: quiet.Told, result: Mapping[str, Any]
+) -> Search:
   records = told.records
   return Search(
     genotype=genotype_lib.parse(result["genotype"]),
@@ -201,7 +211,7 @@ def train(
     },
     "data.json": about,
   }
-  told = _run(plan, config, mesh, workdir, progress, files)
+  (told,) = quiet.run(plan, config, mesh, workdir, progress, files)
   if told.folder is not None:
     params = cnn.count(told.state.weights)
     text = config.retrain.genotype
@@ -230,7 +240,7 @@ def _train_text(
   spec = language.derived(config, problem)
   plan = language.build_training(problem, spec)
   files = language.records(problem, retrain.origin(genotype))
-  told = _run(plan, config, problem.mesh, workdir, progress, files)
+  (told,) = quiet.run(plan, config, problem.mesh, workdir, progress, files)
   if told.folder is not None:
     result = language.trained(problem, spec, told.state, told.numbers)
     session.finish(told.folder, result)
@@ -406,76 +416,3 @@ def _images(
     data = sources.from_arrays(*data, limit=config.data.limit)
   build.check_memory(config, data)
   return data
-
-
-# Runs.
-
-
-class _Told(NamedTuple):
-  """What a run has left."""
-
-  plan: Plan
-  state: State
-  numbers: Mapping[str, float]
-  history: tuple[Row, ...]
-  records: Mapping[str, list[Mapping[str, Any]]]
-  notes: tuple[str, ...]
-  folder: pathlib.Path | None
-
-
-def _run(
-  plan: Plan,
-  config: ml_collections.ConfigDict,
-  mesh: jax.sharding.Mesh,
-  workdir: Path | None,
-  progress: bool,
-  files: Mapping[str, Mapping[str, Any]] | None = None,
-) -> _Told:
-  """Runs a plan, in a directory or in none."""
-  history: list[Row] = []
-  records: dict[str, list[Mapping[str, Any]]] = {}
-  notes: list[str] = []
-
-  def write(kind: str, step: int, epoch: float, values: Any) -> None:
-    if kind == "epoch":
-      history.append({"step": step, "epoch": epoch, **values})
-
-  with _bar(plan, progress) as bar:
-    hooks = Hooks(
-      write=write,
-      record=lambda name, record: records.setdefault(name, []).append(record),
-      show=bar.show,
-      begin=bar.begin,
-      say=notes.append,
-    )
-    if workdir is None:
-      trainer = Trainer(
-        plan, mesh, config.seed, session.periods(config, plan), hooks
-      )
-      state, _ = trainer.run(plan.init())
-      past = trainer.past
-      numbers = {**past.last, "seconds": past.seconds}
-      folder, plan = None, trainer.plan
-    else:
-      folder = pathlib.Path(workdir).expanduser()
-      plan, state, numbers = session.execute(
-        plan, config, folder, mesh, files, hooks
-      )
-      # What went before, too, where a run has gone on.
-      history = resume.lines(folder / "metrics.jsonl", "epoch")
-      records = {
-        name: resume.lines(folder / name)
-        for name in ("arch.jsonl", "genotypes.jsonl")
-      }
-  return _Told(
-    plan, state, numbers, tuple(history), records, tuple(notes), folder
-  )
-
-
-@contextlib.contextmanager
-def _bar(plan: Plan, progress: bool) -> Iterator[notebook.Bar]:
-  bar = notebook.Bar(plan.title, plan.total, progress)
-  try:
-    yield bar
-  finally:
-    bar.close()

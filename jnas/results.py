@@ -6,6 +6,7 @@ import functools
 import html
 import os
 import pathlib
+import statistics
 from typing import Any, NamedTuple
 
 import jax
@@ -64,6 +65,8 @@ class Search:
     notes: what there was to say on the way.
     config: that ran.
     folder: of the run; None without a workdir.
+    each: of several seeds the search of each, of which this is the best on
+      validation images.
   """
 
   genotype: AnyGenotype
@@ -73,6 +76,22 @@ class Search:
   notes: tuple[str, ...]
   config: ml_collections.ConfigDict
   folder: pathlib.Path | None
+  each: tuple["Search", ...] = ()
+
+  @property
+  def mean(self) -> Row:
+    """Of several seeds, the means of what the last evaluation has measured."""
+    return self._over_seeds(statistics.fmean)
+
+  @property
+  def deviation(self) -> Row:
+    """As `mean`, the standard deviations of a sample (n - 1)."""
+    return self._over_seeds(statistics.stdev)
+
+  def _over_seeds(self, statistic: Callable[[list[float]], float]) -> Row:
+    rows = [one.history[-1] for one in self.each]
+    names = rows[0] if rows else ()
+    return {name: statistic([row[name] for row in rows]) for name in names}
 
   @property
   def figure(self) -> Drawing:
@@ -80,10 +99,17 @@ class Search:
     return drawing(self.genotype)
 
   def __repr__(self) -> str:
-    return f"Search({_told(self.history)}, {self.genotype})"
+    return f"Search({self._numbers}, {self.genotype})"
+
+  @property
+  def _numbers(self) -> str:
+    """Those of the last evaluation, in a line; of several seeds, of all."""
+    if not self.each:
+      return _told(self.history)
+    return f"best of {len(self.each)} seeds, " + _told([self.mean])
 
   def _repr_html_(self) -> str:
-    return _page(self.figure, self.history, self.genotype, self.notes)
+    return _page(self.figure, self._numbers, self.genotype, self.notes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -191,7 +217,8 @@ class Network:
     return f"Network({_told(self.history)}, {self.genotype})"
 
   def _repr_html_(self) -> str:
-    return _page(self.figure, self.history, self.genotype, self.notes)
+    told = _told(self.history)
+    return _page(self.figure, told, self.genotype, self.notes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -295,7 +322,8 @@ class LanguageModel:
     return f"LanguageModel({_told(self.history)}, {self.genotype})"
 
   def _repr_html_(self) -> str:
-    return _page(self.figure, self.history, self.genotype, self.notes)
+    told = _told(self.history)
+    return _page(self.figure, told, self.genotype, self.notes)
 
 
 def drawing(genotype: AnyGenotype, cell: str | None = None) -> Drawing:
@@ -315,11 +343,11 @@ def _told(history: Sequence[Row]) -> str:
 
 def _page(
   figure: Drawing,
-  history: Sequence[Row],
+  numbers: str,
   genotype: AnyGenotype,
   notes: Sequence[str],
 ) -> str:
   text = genotype_lib.format_text(genotype)
-  lines = [_told(history), *notes]
+  lines = [numbers, *notes]
   told = "".join(f"<div>{html.escape(line)}</div>" for line in lines)
   return f"{figure}{told}<code>{html.escape(text)}</code>"

@@ -1,5 +1,6 @@
 """The door for Python: what it gives, and that it keeps to itself."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -189,9 +190,61 @@ def test_mistakes_are_one_sentence(fields, message):
     jnas.train(PLAIN, **fields)
 
 
-def test_seeds_are_for_the_command_line():
-  with pytest.raises(ValueError, match="seeds: expected 1; from Python"):
-    jnas.search("darts:quick", seeds=2)
+def several(arrays, **fields):
+  own = SMALL | {"space_name": "s3", "nodes": 1, "arch_lr": 0.1} | fields
+  del own["auxiliary"]
+  return jnas.search("darts:quick", arrays, **own)
+
+
+@pytest.mark.slow
+def test_each_of_several_seeds_is_the_search_of_it_alone(arrays, capfd):
+  found = several(arrays, seed=3, seeds=2)
+  alone = [several(arrays, seed=k) for k in (3, 4)]
+  assert "".join(capfd.readouterr()) == "" and found.folder is None
+  times = "seconds", "compile_share", "_per_second"
+  for one, own in zip(found.each, alone, strict=True):
+    assert one.config == own.config and one.genotypes == own.genotypes
+    for name, weights in own.arch.items():
+      np.testing.assert_allclose(one.arch[name], weights, rtol=1e-4)
+    for a, b in zip(one.history, own.history, strict=True):
+      for name in a.keys() | b.keys():
+        if not name.endswith(times):
+          assert a[name] == pytest.approx(b[name], rel=1e-4), name
+  difference = alone[0].arch["normal"] - alone[1].arch["normal"]
+  assert np.abs(difference).max() > 0.01
+  rows = [one.history[-1] for one in alone]
+  losses = [row["valid_loss"] for row in rows]
+  assert found.mean["valid_loss"] == pytest.approx(np.mean(losses))
+  assert found.deviation["valid_loss"] == pytest.approx(np.std(losses, ddof=1))
+  accuracies = [row["valid_accuracy"] for row in rows]
+  best = found.each[int(np.argmax(accuracies))]
+  assert found.genotype == best.genotype and found.history == best.history
+  assert repr(found).startswith("Search(best of 2 seeds, epoch=")
+  assert "best of 2 seeds" in found._repr_html_()
+  assert not alone[0].mean and not alone[0].each
+
+
+@pytest.mark.slow
+def test_several_seeds_leave_what_the_command_line_does(arrays, tmp_path):
+  found = several(arrays, seeds=2, workdir=tmp_path / "run")
+  assert found.folder == tmp_path / "run"
+  assert [one.folder.name for one in found.each] == ["seed0", "seed1"]
+  written = json.loads((found.folder / "result.json").read_text())
+  assert written["valid_loss"] == pytest.approx(found.mean["valid_loss"])
+  assert written["genotype"] == genotype_lib.format_text(found.genotype)
+  assert (found.folder / "report.html").stat().st_size > 10_000
+  again = several(arrays, seeds=2, workdir=tmp_path / "run")
+  assert again.notes == ("going on from step 4",)
+  assert [one.history for one in again.each] == [
+    one.history for one in found.each
+  ]
+
+
+def test_seeds_that_cannot_be_one_program_are_told_as_in_a_terminal():
+  with pytest.raises(ValueError, match="what is searched next depends on"):
+    jnas.search("pdarts:quick", seeds=2)
+  with pytest.raises(ValueError, match="not task retrain; set retrain.seeds"):
+    jnas.train(PLAIN, seeds=2)
 
 
 def test_in_a_notebook_a_line_is_replaced(monkeypatch):

@@ -113,7 +113,7 @@ def test_a_search_measures_on_all_held_out_images_by_their_own_moments():
   config.space.update(name="s3", cells=3, width=2, nodes=1)
   config.data.limit = 500  # more than CANDIDATE_BATCHES batches of them
   config.train.update(length="1 steps", batch=16)
-  problem = problem_lib.read(config)
+  (problem,) = problem_lib.read(config)
   plan = search.build_plan(problem, problem.stages.first)
   state = plan.init()
   found = plan.evaluate(state, plan.total)

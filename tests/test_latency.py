@@ -82,7 +82,7 @@ def test_a_run_keeps_what_it_measured(tmp_path, monkeypatch):
   assert data["shape"] == [8, 8, 1] and len(data["classes"]) == 10
   # Whoever goes on with it does not measure again.
   monkeypatch.setattr(latency, "milliseconds", None)
-  again = problem_lib.read(config, workdir=tmp_path / "run")
+  (again,) = problem_lib.read(config, workdir=tmp_path / "run")
   assert again.latency == kept == again.files[latency.FILE]
   config.gold.mu = 0.0
   with pytest.raises(ValueError, match="gold.latency: changes what gold.mu"):

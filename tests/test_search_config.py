@@ -122,7 +122,7 @@ def test_an_epoch_is_one_of_the_images_of_the_weights():
   fields = ("--config.data.limit=200", "--config.train.batch={}")
   spec = "configs/imagenet_search.py:quick"  # a fifth of the images for alpha
   config = config_lib.load(spec, [field.format(10) for field in fields])
-  found = problem.read(config)
+  (found,) = problem.read(config)
   assert [len(split) for split in found.splits] == [160, 40]
   assert found.clock.per_epoch == 16 and found.clock.total == 8 * 16
   config = config_lib.load(spec, [field.format(64) for field in fields])

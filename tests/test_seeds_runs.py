@@ -204,11 +204,11 @@ def test_images_in_files_are_refused():
     return (FileSplit(*pair),)
 
   with pytest.raises(ValueError, match="'digits', which are read while"):
-    problem.of_seeds(several(), place=place)
+    problem.read(several(), place=place)
 
 
 def test_processes_are_given_seeds_of_their_own(tmp_path, monkeypatch):
-  monkeypatch.setattr(seeds.hosts, "several", lambda: True)
+  monkeypatch.setattr(problem.hosts, "several", lambda: True)
   monkeypatch.setattr(seeds.workdir_lib, "check", lambda *_: None)
   with pytest.raises(ValueError, match="expected one process, got several"):
     dispatch.run(several(), tmp_path / "run")

@@ -18,7 +18,7 @@ from jnas.data.files import FileSplit
 from jnas.data.fingerprint import fingerprint
 from jnas.ops import backend
 from jnas.runs import build, feeds, latency, recipe
-from jnas.runtime import parallel
+from jnas.runtime import hosts, parallel
 
 
 class Problem(NamedTuple):
@@ -59,8 +59,11 @@ def read(
   place: Callable[..., Any] = feeds.place,
   workdir: str | os.PathLike[str] | None = None,
   measure: bool = True,
-) -> Problem:
-  """The data, the devices and the stages of a config.
+) -> tuple[Problem, ...]:
+  """The data, the devices and the stages of a config, for each of its seeds.
+
+  Several seeds are for one program: the images are on the devices once, and a
+  seed's splits say which are its own.
 
   Args:
     config: of task "search".
@@ -69,35 +72,21 @@ def read(
     place: how data get there, as `feeds.place`.
     workdir: of the run, where one before has kept what it measured.
     measure: whether operators may be timed; not where devices are described.
-  """
-  data = data or build.load(config)
-  mesh = parallel.mesh(devices) if devices else parallel.mesh()
-  splits = place(
-    mesh,
-    *((data.train_x[p], data.train_y[p]) for p in _parts(config, data)),
-  )
-  return _read(config, data, mesh, splits, workdir, measure)
-
-
-def of_seeds(
-  config: ml_collections.ConfigDict,
-  data: sources.ImageData | None = None,
-  devices: Sequence[jax.Device] | None = None,
-  place: Callable[..., Any] = feeds.place,
-  workdir: str | os.PathLike[str] | None = None,
-  measure: bool = True,
-) -> tuple[Problem, ...]:
-  """What the searches of several seeds are given, in one program.
-
-  The images are on the devices once; a seed's splits say which are its own.
-
-  Args:
-    config: of task "search", with several seeds; the rest is as of `read`.
 
   Raises:
-    ValueError: the data are not kept on the devices.
+    ValueError: there are several seeds, and several processes or data that are
+      not kept on the devices.
   """
+  if config.seeds > 1 and hosts.several():
+    raise ValueError(
+      "seeds: expected one process, got several; give each seeds of its own"
+    )
   data = data or build.load(config)
+  if config.seeds == 1:
+    mesh = parallel.mesh(devices) if devices else parallel.mesh()
+    parts = _parts(config, data)
+    own = place(mesh, *((data.train_x[p], data.train_y[p]) for p in parts))
+    return (_read(config, data, mesh, own, workdir, measure),)
   mesh = parallel.seeds_mesh(config.seeds, devices)
   (images,) = place(mesh, (data.train_x, data.train_y))
   if isinstance(images, FileSplit):
@@ -107,7 +96,7 @@ def of_seeds(
       "seed at a time; set it to 1"
     )
   first, *rest = (
-    alone(config, seed)
+    _alone(config, seed)
     for seed in range(config.seed, config.seed + config.seeds)
   )
 
@@ -125,7 +114,7 @@ def of_seeds(
   )
 
 
-def alone(
+def _alone(
   config: ml_collections.ConfigDict, seed: int
 ) -> ml_collections.ConfigDict:
   """The configuration of one of the seeds, as a run of that seed has it."""
@@ -151,7 +140,7 @@ def _read(
   workdir: str | os.PathLike[str] | None,
   measure: bool,
 ) -> Problem:
-  """`read`, of splits that are on the devices."""
+  """That of one seed, of splits that are on the devices."""
   # One level sees training images alone; two take turns.
   for seen in splits[:1] if recipe.one_level(config) else splits:
     device.steps_per_epoch(len(seen), config.train.batch)  # tells what is small

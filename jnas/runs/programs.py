@@ -96,11 +96,9 @@ def of(
 
 
 def _of_search(config, devices) -> Programs:
-  given = _images(config), devices, build.shapes_on_devices
-  if config.seeds > 1:
-    problems = problem_lib.of_seeds(config, *given, measure=False)
-  else:
-    problems = (problem_lib.read(config, *given, measure=False),)
+  problems = problem_lib.read(
+    config, _images(config), devices, build.shapes_on_devices, measure=False
+  )
   problem = problems[0]
   found: list[Program] = []
   left_out = []

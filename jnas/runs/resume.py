@@ -99,14 +99,8 @@ def record(
   ]
 
 
-def lines(path: pathlib.Path, kind: str | None = None) -> list[dict[str, Any]]:
-  """Returns the records of a .jsonl file of a run that has ended, if any.
-
-  Args:
-    path: of the file.
-    kind: of the records; None for all.
-  """
+def lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the records of a .jsonl file of a run that has ended, if any."""
   if not path.exists():
     return []
-  found = [json.loads(line) for line in path.read_text().splitlines()]
-  return [one for one in found if kind in (None, one.get("kind"))]
+  return [json.loads(line) for line in path.read_text().splitlines()]

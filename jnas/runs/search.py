@@ -52,18 +52,15 @@ def run(
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
   workdir_lib.check(config, workdir)
-  problem = problem_lib.read(config, workdir=workdir)
+  (problem,) = problem_lib.read(config, workdir=workdir)
   plan = build_plan(problem, problem.stages.first)
   plan, state, numbers = session.execute(
     plan, config, workdir, problem.mesh, files(problem)
   )
   result = finish(problem, plan, state, numbers, workdir)
-  stage = stages_lib.from_json(plan.meta["stage"])
-  algorithm = problem_lib.algorithm(problem, stage)
   print(f"genotype: {result['genotype']}")
-  if algorithm.estimate and problem.stages.restarts:
-    if warning := monitor.chance(stage.spec, result):
-      print(warning)
+  if warning := chance(problem, plan, result):
+    print(warning)
   told = headline.of(result).line(result, "valid")
   print(f"supernet validation {told}")
   if problem.table:
@@ -113,6 +110,17 @@ def finish(
   records = recipe.method(config).records(stage.spec, weights, own)
   session.finish(workdir, result, records)
   return result
+
+
+def chance(
+  problem: Problem, plan: trainer.Plan, result: Mapping[str, Any]
+) -> str | None:
+  """What to tell if a plan has ended where it began; None if it has not."""
+  stage = stages_lib.from_json(plan.meta["stage"])
+  learnt = problem_lib.algorithm(problem, stage).estimate
+  if not (learnt and problem.stages.restarts):
+    return None
+  return monitor.chance(stage.spec, result)
 
 
 def build_plan(

@@ -18,9 +18,10 @@ from jnas.runs import problem as problem_lib
 from jnas.runs import search, session
 from jnas.runs import workdir as workdir_lib
 from jnas.runs.problem import Problem
-from jnas.runtime import hosts, parallel
-from jnas.training import seeds, trainer
+from jnas.runtime import parallel
+from jnas.training import seeds as seeds_lib
 from jnas.training import state as state_lib
+from jnas.training import trainer
 
 Result = dict[str, Any]
 
@@ -42,11 +43,7 @@ def run(
     SystemExit: with status 143, when SIGTERM or Ctrl-C stopped it.
   """
   workdir_lib.check(config, workdir)
-  if hosts.several():
-    raise ValueError(
-      "seeds: expected one process, got several; give each seeds of its own"
-    )
-  problems = problem_lib.of_seeds(config, workdir=workdir)
+  problems = problem_lib.read(config, workdir=workdir)
   plan = build_plan(problems)
   plan, state, numbers = session.execute(
     plan,
@@ -60,19 +57,14 @@ def run(
   for k, problem in enumerate(problems):
     folder = session.folder(workdir, problem.config.seed)
     own = state_lib.take(state, k, problem.mesh)
-    results.append(
-      search.finish(problem, plan.seeds[k], own, numbers[k], folder)
-    )
-    told = headline.of(results[-1]).line(results[-1], "valid")
-    print(f"seed {problem.config.seed}: {told}, {results[-1]['genotype']}")
-  found = [problem.config.seed for problem in problems]
-  result = summary(results, found, "valid")
-  goal = headline.of(result)
-  best = max(results, key=lambda one: goal.score(one, "valid"))
-  result["genotype"] = best["genotype"]
-  chosen = session.folder(workdir, found[results.index(best)])
-  record = workdir_lib.read(chosen / "genotype.json")
-  session.finish(workdir, result, {"genotype.json": record})
+    found = search.finish(problem, plan.seeds[k], own, numbers[k], folder)
+    results.append(found)
+    told, which = headline.of(found).line(found, "valid"), problem.config.seed
+    print(f"seed {which}: {told}, {found['genotype']}")
+    if warning := search.chance(problem, plan.seeds[k], found):
+      print(f"seed {which}: {warning}")
+  result = finish(results, config.seed, workdir)
+  chosen = session.folder(workdir, result["chosen"]["seed"])
   print(
     f"supernet validation {line(result, 'valid')}; the best is "
     f"{chosen}\nreport: {workdir / 'report.html'}"
@@ -80,11 +72,42 @@ def run(
   return result
 
 
+def finish(
+  results: Sequence[Mapping[str, Any]],
+  first: int,
+  workdir: pathlib.Path | None,
+) -> Result:
+  """The `summary`, with "chosen", the seed that is best on validation images.
+
+  Its genotype is that of the whole. All is written, with the report that
+  compares the seeds, into a workdir.
+
+  Args:
+    results: of each seed.
+    first: of the seeds.
+    workdir: None if there is none.
+  """
+  goal = headline.of(results[0])
+  best = max(results, key=lambda one: goal.score(one, "valid"))
+  seeds = range(first, first + len(results))
+  chosen = {name: best[name] for name in (f"valid_{goal.name}", "genotype")}
+  chosen["seed"] = seeds[results.index(best)]
+  result = summary(results, seeds, "valid") | {
+    "genotype": best["genotype"],
+    "chosen": chosen,
+  }
+  if workdir is not None:
+    own = session.folder(workdir, chosen["seed"]) / "genotype.json"
+    files = {"genotype.json": workdir_lib.read(own)}
+    session.finish(workdir, result, files)
+  return result
+
+
 def build_plan(
   problems: Sequence[Problem],
   place: Callable[[Any, Mesh, PartitionSpec], Any] = parallel.place,
 ) -> trainer.Plan:
-  """What is to be run, of the problems of `problem.of_seeds`.
+  """What is to be run: the search of one seed, or of several.
 
   Args:
     problems: of each seed.
@@ -92,10 +115,12 @@ def build_plan(
   """
   stage = problems[0].stages.first
   first = search.build_plan(problems[0], stage)
+  if len(problems) == 1:
+    return first
   rest = (
     search.build_plan(problem, stage, first.task) for problem in problems[1:]
   )
-  return seeds.joined([first, *rest], problems[0].mesh, place)
+  return seeds_lib.joined([first, *rest], problems[0].mesh, place)
 
 
 def summary(
