@@ -28,6 +28,48 @@ def test_comparison(tmp_path):
   assert "Amended DARTS" in found.text
 
 
+def make_seeds(path, seeds=(4, 5), **result):
+  """A search with several seeds in one program, of which the last is best."""
+  for k in seeds:
+    own = make_search(path / f"seed{k}", seed=k)
+    found = json.loads((own / "result.json").read_text())
+    write_json(own / "result.json", found | {"seconds": 60.0})
+  for name in ("config.json", "run.json"):
+    (path / name).write_text((path / f"seed{seeds[0]}" / name).read_text())
+  config = json.loads((path / "config.json").read_text())
+  write_json(path / "config.json", config | {"seeds": len(seeds)})
+  if result:
+    write_json(path / "result.json", {"task": "search"} | result)
+  return path
+
+
+def test_of_several_seeds_the_cells_of_each_are_drawn(tmp_path):
+  path = make_seeds(tmp_path / "run", chosen={"seed": 5, "valid_accuracy": 0.5})
+  found = page_of(path).text
+  assert "Amended DARTS on cifar10, 2 seeds" in found
+  assert "2 runs compared" not in found and "agreement" in found
+  assert "equal shares of its time" in found
+  assert "the first run compiles" not in found
+  assert found.index("Cells of seed 5, chosen") < found.index("Cells of seed 4")
+  assert "seed 5: 50.00%" in found
+
+
+def test_of_seeds_that_have_not_ended_there_is_a_page(tmp_path):
+  found = page_of(make_seeds(tmp_path / "run")).text
+  assert "2 seeds" in found and "the chosen one" not in found
+  assert found.index("Cells of seed 4") < found.index("Cells of seed 5")
+
+
+def test_of_seeds_that_agree_the_cells_are_drawn_once(tmp_path):
+  path = make_seeds(tmp_path / "run", (4, 5, 6))
+  for name in ("genotypes.jsonl", "genotype.json", "result.json"):
+    same = (path / "seed4" / name).read_text()
+    (path / "seed6" / name).write_text(same)
+  found = page_of(path).text
+  assert "Cells of seed 4, 6" in found and "Cells of seed 5" in found
+  assert "Cells of seed 6" not in found
+
+
 def test_seeds_are_counted_not_runs(tmp_path):
   runs = [make_search(tmp_path / f"run{i}", seed=i // 2) for i in range(2)]
   found = page_of(*runs, out=tmp_path / "same.html").text

@@ -115,17 +115,27 @@ def document(
 
 
 def document_of(
-  runs: Sequence[records.Run], home: pathlib.Path
+  runs: Sequence[records.Run],
+  home: pathlib.Path,
+  whole: records.Run | None = None,
 ) -> tuple[str, str, list[parts.Section | None]]:
   """Returns title, line and sections of a comparison of any runs.
 
   Args:
     runs: two or more.
     home: the folder of the page, from which its links lead.
+    whole: the run of several seeds, each of which is one of `runs`.
   """
   found = of_runs(runs)
-  names = ", ".join(group.name for group in found)
-  return f"{len(runs)} runs compared", names, list(_sections(found, home))
+  title = f"{len(runs)} runs compared"
+  line = ", ".join(group.name for group in found)
+  if whole is not None and len(found) == 1:
+    title = f"{sections.title(whole)}, {len(runs)} seeds"
+    line = sections.line(whole)
+    chosen, name = whole.result.get("chosen"), sections.algorithm(whole)
+    known = isinstance(chosen, dict) and "seed" in chosen
+    found = [found[0]._replace(name=name, chosen=chosen if known else None)]
+  return title, line, list(_sections(found, home))
 
 
 def _sections(
@@ -141,7 +151,7 @@ def _sections(
     yield section(groups)
   yield _runs(groups, home)
   for group in groups:
-    yield _cells(group)
+    yield from _cells(group, every=len(groups) == 1)
 
 
 def _headlines(groups: Sequence[Group]) -> list[Headline]:
@@ -163,10 +173,15 @@ def _overview(groups: Sequence[Group]) -> parts.Section:
       f"{goal.best} validation {goal.words}" for goal in _headlines(chosen)
     )
     note += f" Chosen is the seed whose supernet has the {best}."
-  note += (
-    " Times are the shortest and the longest: the first run compiles, others "
-    "find its programs in the cache."
-  )
+  times = [found for group in groups if (found := group.values("seconds"))]
+  shares = [len(found) > 1 == len(set(found)) for found in times]
+  if any(shares):
+    note += " Seeds in one program have equal shares of its time."
+  if not all(shares):
+    note += (
+      " Times are the shortest and the longest: the first run compiles, others "
+      "find its programs in the cache."
+    )
   if any(group.agreement is not None for group in groups):
     note += (
       " Agreement is the share of operators and edges that the genotypes of "
@@ -189,7 +204,8 @@ def _overview(groups: Sequence[Group]) -> parts.Section:
           "as one, their mean."
         )
       )
-  return parts.Section("Algorithms", body, note)
+  title = "Algorithms" if len(groups) > 1 else "Seeds"
+  return parts.Section(title, body, note)
 
 
 def _missing(groups: Sequence[Group]) -> parts.Section | None:
@@ -253,9 +269,11 @@ def _spread(groups: Sequence[Group]) -> parts.Section | None:
       axes = dict(x=f"validation {goal.words}", y="retrained", x_form=form)
       title = f"Retrained by validation {goal.words}"
       figures.append(chart.figure(title, clouds, form=form, **axes))
+  ringed = [group for group in groups if group.chosen]
   note = (
-    "A dot is a seed, the chosen one is ringed; a line is the mean over the "
-    "seeds, and around it lies one standard deviation to either side."
+    f"A dot is a seed{', the chosen one is ringed' * bool(ringed)}; a line is "
+    "the mean over the seeds, and around it lies one standard deviation to "
+    "either side."
   )
   if name:
     note += f" Dashed: the best and the mean of all cells of {name}."
@@ -448,14 +466,28 @@ def _link(path: pathlib.Path, home: pathlib.Path) -> str:
   return pathlib.Path(os.path.relpath(path, home)).as_posix()
 
 
-def _cells(group: Group) -> parts.Section | None:
-  """Returns the cells of the run that is chosen, or of the first."""
-  run = group.first.run
-  body: list[parts.Part] = [*sections.warnings(run), *findings.cells(run)]
-  if run.genotype is not None:
-    words = genotype_lib.format_text(run.genotype)
-    body.append(parts.Code(findings.broken(words), "Genotype"))
-  title = f"Cells of {group.name}"
-  if group.chosen:
-    title += f", {told(group)}"
-  return parts.Section(title, body)
+def _cells(group: Group, every: bool) -> Iterator[parts.Section]:
+  """Yields the cells of the run that is chosen, or of the first.
+
+  Args:
+    group: of runs.
+    every: whether those of the other seeds follow, where they differ.
+  """
+  found: dict[str, list[Member]] = {}
+  for member in (group.first, *(group.members if every else ())):
+    known = member.run.genotype
+    words = genotype_lib.format_text(known) if known is not None else ""
+    found.setdefault(words, []).append(member)
+  for k, (words, members) in enumerate(found.items()):
+    run = members[0].run
+    body: list[parts.Part] = [*sections.warnings(run), *findings.cells(run)]
+    if words:
+      body.append(parts.Code(findings.broken(words), "Genotype"))
+    title = f"Cells of {group.name}"
+    if len(found) > 1:
+      title = "Cells of seed " + ", ".join(
+        dict.fromkeys(member.seed for member in members)
+      )
+    if group.chosen and not k:
+      title += f", {told(group)}" if len(found) == 1 else ", chosen"
+    yield parts.Section(title, body)

@@ -72,7 +72,7 @@ def write(
   home = target.parent
   links: list[tuple[str, str]] = []
   if parts_of:
-    title, under, body = comparison.document_of(parts_of, home)
+    title, under, body = comparison.document_of(parts_of, home, runs[0])
   elif not alone:
     title, under, body = comparison.document_of(runs, home)
   elif runs[0].task == "compare":
@@ -98,11 +98,14 @@ def write(
 
 
 def _runs_of(run: records.Run) -> list[records.Run]:
-  """Returns the runs of a training with several seeds; none of any other."""
-  folders = run.result.get("folders")
-  if not isinstance(folders, list):
+  """Returns the runs of one with several seeds; none of any other."""
+  first = records.get(run.config, "seed")
+  count = records.get(
+    run.config, "retrain.seeds" if run.trained else "seeds", 1
+  )
+  if not (isinstance(first, int) and isinstance(count, int) and count > 1):
     return []
-  paths = [run.path / str(name) for name in folders]
+  paths = [run.path / f"seed{first + k}" for k in range(count)]
   return [records.read(path) for path in paths if path.is_dir()]
 
 
@@ -112,8 +115,7 @@ def _single(run: records.Run) -> tuple[str, str, list[parts.Section | None]]:
   for section in RETRAINING if run.trained else SEARCH:
     found = section(run)
     body += found if isinstance(found, list) else [found]
-  line = " · ".join(filter(None, [run.name, records.started(run)]))
-  return sections.title(run), line, body
+  return sections.title(run), sections.line(run), body
 
 
 def _links(run: records.Run, home: pathlib.Path) -> list[tuple[str, str]]:

@@ -90,6 +90,11 @@ def title(run: records.Run) -> str:
   return f"{what[:1].upper()}{what[1:]} on {data(run)}"
 
 
+def line(run: records.Run) -> str:
+  """Returns what stands under the title of a run: its name and its start."""
+  return " · ".join(filter(None, [run.name, records.started(run)]))
+
+
 def facts(run: records.Run) -> list[tuple[str, str]]:
   """Returns (name, value) of what one wants to know first."""
   found = []

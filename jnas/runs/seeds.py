@@ -144,7 +144,6 @@ def summary(
     **{f"{name}_sd": statistics.stdev(own) for name, own in values.items()},
     "seconds": sum(one["seconds"] for one in results),
     "seeds": list(found),
-    "folders": [f"seed{seed}" for seed in found],
   }
 
 
