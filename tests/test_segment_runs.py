@@ -208,7 +208,9 @@ def test_the_report_shows_classes_and_pictures(whole):
   for words in (
     "IoU by class", "mostly taken for", "Image, truth and prediction",
     "Mean IoU", "validation mean IoU",
-    f"triangle{result['IoU']['triangle']:.2%}",
+    f"triangle{result['IoU']['triangle']:.2%}"
+    f"{result['test_IoU']['triangle']:.2%}",
+    "test mean IoU", "validation IoUtest IoU",
   ):
     assert words in page.text, words
   images = [x for x in page.links if x.startswith("data:image/png")]
@@ -226,13 +228,17 @@ def test_the_report_shows_classes_and_pictures(whole):
     {"pictures": [{"image": "a"}]},
     {"IoU": ["x"] * 4},
     {"confusion": 7},
+    {"test_IoU": {"disc": 0.5}},
+    {"test_IoU": 0.5},
   ],
 )
 def test_half_a_record_is_survived(whole, change, tmp_path):
   copy = tmp_path / "copy"
   shutil.copytree(whole[0], copy)
-  record = json.loads((copy / "segmentation.json").read_text())
-  write_json(copy / "segmentation.json", record | change)
+  for name in ("segmentation.json", "result.json"):
+    record = json.loads((copy / name).read_text())
+    known = {k: v for k, v in change.items() if k in record}
+    write_json(copy / name, record | known)
   page = page_of(copy)
   assert "segmentation.json is unreadable" in page.text
   assert "url(x)" not in "".join(page.links)

@@ -12,12 +12,14 @@ def predictions(run: records.Run) -> parts.Section | None:
 
   They stand in segmentation.json: {"classes": names, "colours": of each,
   "IoU": of each or null, "confusion": [true][predicted] pixels, "pictures":
-  [{"image": PNG in base64, "accuracy"}], "epoch"}.
+  [{"image": PNG in base64, "accuracy"}], "epoch"}. The IoU on a test split is
+  that of result.json, by the name of the class.
   """
   if not run.segmentation:
     return None
   try:
-    body = [_table(run.segmentation)]
+    tested = dict(run.result.get("test_IoU", {}))
+    body = [_table(run.segmentation, tested)]
     pictures = [
       (str(one["image"]), f"{one['accuracy']:.1%} of the pixels are right")
       for one in run.segmentation["pictures"]
@@ -33,10 +35,12 @@ def predictions(run: records.Run) -> parts.Section | None:
     "the pixels that are of a class or are taken for it, the share where both "
     "hold. Grey pixels count nowhere."
   )
+  if tested:
+    note += " Test images were measured once, at the end."
   return parts.Section("Segmentation", body, note)
 
 
-def _table(record: dict) -> parts.Table:
+def _table(record: dict, tested: dict) -> parts.Table:
   """Returns the classes with their IoU, size and most frequent mistake."""
   names = [str(name) for name in record["classes"]]
   counts = [[int(v) for v in row] for row in record["confusion"]]
@@ -51,7 +55,13 @@ def _table(record: dict) -> parts.Table:
     if not re.fullmatch("#[0-9a-f]{6}", str(colour)):
       raise ValueError(f"expected a colour such as #3576e8, got {colour!r}")
     share = parts.Cell(f"{sum(row) / total:.2%}", sum(row))
-    value = parts.Cell(parts.share(iou), -1.0 if iou is None else float(iou))
-    rows.append([parts.Cell(name, colour=str(colour)), value, share, found])
-  heads = ("class", "IoU", "of the pixels", "mostly taken for")
+    values = [iou, *([tested[name]] if tested else ())]
+    shown = [
+      parts.Cell(parts.share(v), -1.0 if v is None else float(v))
+      for v in values
+    ]
+    rows.append([parts.Cell(name, colour=str(colour)), *shown, share, found])
+  heads = ["class", "IoU", "of the pixels", "mostly taken for"]
+  if tested:
+    heads[1:2] = ["validation IoU", "test IoU"]
   return parts.Table(rows, heads, "IoU by class")
