@@ -88,7 +88,7 @@ def build_jax(variant: dict[str, Any]) -> tuple[dict[str, Any], Callable]:
   algorithm = darts.darts(spec, estimate)
   virtual = steps.momentum_virtual(schedule, momentum=0.9, decay=3e-4)
   if variant["part"] == "step" and kind == "first_order" and backend.loops:
-    step = steps.first_order_step(
+    step = steps.looped_step(
       algorithm, objective, sgd, adam, draw, seed=0, mean=parallel.mean
     )
   elif variant["part"] == "step":

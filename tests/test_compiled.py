@@ -1,5 +1,10 @@
 """What the text of a compiled program says, by a small one made up."""
 
+import contextlib
+
+import jax
+from jax import lax
+import jax.numpy as jnp
 import pytest
 
 from jnas.runtime import compiled
@@ -144,3 +149,29 @@ ENTRY %main (a: f32[100,8]) -> f32[50,8] {
   alone = 2 * (2 * 8 * 4) + 2 * (2 * 8 * 4)
   # A row of p, the index, and the row that is written; c is read by nothing.
   assert compiled.work(text).moved_bytes == alone + 8 * 4 + 4 + 8 * 4
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_branch_of_one_round_of_a_loop_counts_once(mapped):
+  x = jnp.ones((3, 8, 8) if mapped else (8, 8))
+
+  def kernels(scope, rounds):
+    def level(x, flag):
+      with scope:
+        return lax.cond(flag, lambda: jnp.sin(x @ x @ x), lambda: x), None
+
+    def run(x):
+      return lax.scan(level, x, jnp.arange(rounds) == 1)[0]
+
+    run = jax.vmap(run) if mapped else run
+    text = jax.jit(run).lower(x).compile().as_text()
+    return compiled.work(text).kernels
+
+  said, unsaid = (
+    [kernels(scope, rounds) for rounds in (2, 4)]
+    for scope in (compiled.one_of_rounds(2), contextlib.nullcontext())
+  )
+  branch = unsaid[0] - said[0]
+  assert branch >= 3
+  # Of four rounds in which it is told to be one of two, two.
+  assert unsaid[1] - said[1] == 2 * branch

@@ -184,7 +184,7 @@ def test_what_stopped_has_no_part_in_the_norm_that_is_clipped(x64):
 
 def test_one_program_for_both_levels_stops_the_same(x64):
   algorithm = oles(law_rows.SPEC, threshold=0.05, window=WINDOW)
-  expected, got = search(algorithm), searched(steps.first_order_step, algorithm)
+  expected, got = search(algorithm), searched(steps.looped_step, algorithm)
   assert jax.tree.structure(expected) == jax.tree.structure(got)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),

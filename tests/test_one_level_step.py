@@ -288,7 +288,7 @@ def test_a_penalty_is_part_of_the_upper_level_alone(form, x64):
       "search": lambda: steps.search_step(
         algorithm, *shared, seed=0, virtual=virtual
       ),
-      "first_order": lambda: steps.first_order_step(
+      "first_order": lambda: steps.looped_step(
         algorithm, *shared, seed=0
       ),
     }[form]()

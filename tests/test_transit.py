@@ -77,7 +77,7 @@ def functions(algorithm, optimizers):
   virtual = steps.momentum_virtual(lambda s: LR, momentum=0.0, decay=0.0)
   return {
     "search": steps.search_step(*shared, seed=0, virtual=virtual),
-    "first_order": steps.first_order_step(*shared, seed=0),
+    "first_order": steps.looped_step(*shared, seed=0),
     "one_level": steps.one_level_step(*shared, seed=0),
   }
 

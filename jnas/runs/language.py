@@ -185,7 +185,7 @@ def build_search(problem: Problem) -> trainer.Plan:
 
   functions = {"warm": seeded(steps.search_step, warm=True)}
   if config.algo.hypergrad == "first_order":
-    functions["full"] = seeded(steps.first_order_step)
+    functions["full"] = seeded(steps.looped_step)
   elif learnt:
     functions["full"] = seeded(steps.search_step)
 

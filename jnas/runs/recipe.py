@@ -251,3 +251,17 @@ def unrolled(spec: Spec | RecurrentSpec, backend: Backend) -> bool:
   XLA on CPU computes the convolutions of some networks slowly in a loop.
   """
   return backend.slow_loops and spaces.of(spec).slow_in_loops(spec)
+
+
+def looped(
+  config: ml_collections.ConfigDict, spec: Spec, backend: Backend
+) -> bool:
+  """Whether both levels of an image search share one loop (`looped_step`).
+
+  On CPU the loop over the products of a second order is enough.
+  """
+  if not backend.loops or unrolled(spec, backend):
+    return False
+  if backend.slow_loops:
+    return config.algo.hypergrad == "first_order"
+  return config.algo.hypergrad != "unrolled"

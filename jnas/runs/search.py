@@ -334,13 +334,11 @@ def step_functions(
   functions = {"warm": seeded(steps.search_step, virtual=virtual, warm=True)}
   if algorithm.one_level:
     return functions | {"full": seeded(steps.one_level_step)}
-  # Where compiling is what one waits for, both levels share one program.
-  first_order = config.algo.hypergrad == "first_order"
-  small = backend.loops and not recipe.unrolled(stage.spec, backend)
   if algorithm.estimate is None:
     return functions
-  if first_order and small:
-    functions["full"] = seeded(steps.first_order_step)
+  # Where compiling is what one waits for, both levels share one program.
+  if recipe.looped(config, stage.spec, backend):
+    functions["full"] = seeded(steps.looped_step)
   else:
     functions["full"] = seeded(steps.search_step, virtual=virtual)
   return functions

@@ -5,9 +5,13 @@ compiler's passes. Nothing is run, and the device need not be there.
 """
 
 from collections.abc import Iterator, Mapping
+import contextlib
+import fractions
 import math
 import re
 from typing import NamedTuple
+
+import jax
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
@@ -21,6 +25,7 @@ _CALLED = re.compile(r"\bto_apply=%?([\w.-]+)")
 _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 _EITHER = re.compile(r"\b(?:true|false)_computation=%?([\w.-]+)")
 _ARRAY = re.compile(r"\b(pred|bf16|[a-z]\d+)(?:e\dm\d\w*)?\[([\d,]*)\]")
+_SHARE = re.compile(r'one_of_(\d+)_rounds\)*/[^/"]*"')
 _INDEX = re.compile(r"\bindex=(\d+)")
 _NAME = re.compile(r"%([\w.-]+)")
 _FUSED = re.compile(r"\bcalls=%?([\w.-]+)")
@@ -133,7 +138,7 @@ class Work(NamedTuple):
   def __add__(self, other: "Work") -> "Work":
     return Work(*(a + b for a, b in zip(self, other, strict=True)))
 
-  def times(self, trips: int) -> "Work":
+  def times(self, trips: int | fractions.Fraction) -> "Work":
     """This work, so many times; a loop in a loop is still one loop."""
     counts = (trips * n for n in self[:-1])
     return Work(*counts, self.unknown_loops)
@@ -142,8 +147,9 @@ class Work(NamedTuple):
 def work(text: str) -> Work:
   """What one call of a program does: loops count as often as they go round.
 
-  Of the branches of a conditional that with the most cycles counts. What a
-  fusion holds counts by the fusion's own estimate.
+  Of the branches of a conditional that with the most cycles counts, a share of
+  it where `one_of_rounds` says so. What a fusion holds counts by the fusion's
+  own estimate.
 
   Args:
     text: of the compiled program.
@@ -157,7 +163,15 @@ def work(text: str) -> Work:
       "expected the text of a compiled program, with an ENTRY computation, "
       f"got {text[:60]!r}"
     )
-  return _of("", computations, {})
+  return Work(*map(round, _of("", computations, {})))
+
+
+def one_of_rounds(count: int) -> contextlib.AbstractContextManager[None]:
+  """A context for a `lax.cond` that is true in one of so many rounds of a loop.
+
+  The compiled program keeps its name, by which `work` counts it once.
+  """
+  return jax.named_scope(f"one_of_{count}_rounds")
 
 
 def _computations(text: str) -> Iterator[tuple[str, _Computation]]:
@@ -207,7 +221,9 @@ def _instruction(
     names = _EITHER.findall(found.rest)
     for group in _BRANCHES.findall(found.rest):
       names += _NAME.findall(group)
-    return max((sum_of([each]) for each in names), default=Work())
+    most = max((sum_of([each]) for each in names), default=Work())
+    share = _SHARE.search(found.rest)
+    return most.times(fractions.Fraction(1, int(share[1]))) if share else most
   cycles = _CYCLES.search(found.rest)
   own = Work(cycles=int(cycles[1]) if cycles else 0)
   # Of an asynchronous one the start counts, and its end is another operation.

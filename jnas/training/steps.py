@@ -18,7 +18,7 @@ import optax
 from jnas import hypergrad, solve
 from jnas.algorithms.base import Algorithm, edge_weights
 from jnas.data import device
-from jnas.runtime import keys
+from jnas.runtime import compiled, keys
 from jnas.training import losses, optim, transit
 from jnas.training import state as state_lib
 from jnas.training.batches import Draw
@@ -152,6 +152,21 @@ def _penalised(
   return jax.tree.map(jnp.add, gradient, slope), {"penalty": value}
 
 
+def _upper(
+  algorithm: Algorithm,
+  optimizer: optax.GradientTransformation,
+  state: State,
+  estimate: hypergrad.Hypergradient,
+) -> tuple[State, Metrics]:
+  """The state after the upper level's step along this estimate, and metrics."""
+  gradient, metrics = _penalised(algorithm, state, estimate.gradient)
+  return _arch_stepped(optimizer, state, gradient), metrics | {
+    "valid_loss": estimate.loss,
+    "first_order_norm": solve.norm(estimate.first),
+    "second_order_norm": solve.norm(estimate.second),
+  }
+
+
 def train_step(
   objective: losses.Objective,
   optimizer: optax.GradientTransformation,
@@ -269,19 +284,13 @@ def search_step(
       estimate = algorithm.estimate(
         loss, held_out, state.weights, state.arch, virtual(state), mean
       )
-      gradient, metrics = _penalised(algorithm, state, estimate.gradient)
       if algorithm.stopping is not None:
         by_w = hypergrad.weights_gradient(
           held_out, state.weights, state.arch, mean
         )
         observe = functools.partial(_observed, algorithm, valid=by_w)
       state = handed_on(state, valid)
-      state = _arch_stepped(arch_optimizer, state, gradient)
-      metrics |= {
-        "valid_loss": estimate.loss,
-        "first_order_norm": solve.norm(estimate.first),
-        "second_order_norm": solve.norm(estimate.second),
-      }
+      state, metrics = _upper(algorithm, arch_optimizer, state, estimate)
     batch = _batch(draw, train, "train", state)
     dropped = rate(state.step) if rate else None
     key = keys.stream(seed, "relax", state.step)
@@ -337,7 +346,7 @@ def one_level_step(
   return step
 
 
-def first_order_step(
+def looped_step(
   algorithm: Algorithm,
   objective: losses.Objective,
   weights_optimizer: optax.GradientTransformation,
@@ -348,21 +357,22 @@ def first_order_step(
   rate: Rates | None = None,
   mean: Mean = hypergrad.identity,
 ) -> Step:
-  """`search_step` with the first-order hypergradient, as a smaller program.
+  """`search_step` as a smaller program: its gradients are rounds of one loop.
 
-  Both levels need a gradient of the same objective on another batch, so one
-  loop of two rounds computes both. It compiles in about half the time, and a
-  step takes some tenth longer, because each round computes the gradients by
-  weights and by alpha. The results are those of `search_step`.
+  Both levels need a gradient of the same objective on another batch, by which
+  the program holds it once. The hypergradient must take that of the held-out
+  loss at the present weights, as all but `hypergrad.unrolled` do. A first-order
+  step compiles in about half the time, and takes some tenth longer, because
+  each round computes the gradients by weights and by alpha. The results are
+  those of `search_step`.
 
   Args:
-    algorithm: relaxation and penalty; its hypergradient is not used.
+    algorithm: relaxation, hypergradient and penalty.
     objective: this and the others are those of `search_step`.
   """
 
   def step(state: State, train: device.Split, valid: device.Split):
     before, now = state, state.step
-    _, metrics = _penalised(algorithm, state, state.arch)
     key = keys.stream(seed, "relax", now)
     dropped = rate(now) if rate else None
     batches = jax.tree.map(
@@ -371,50 +381,53 @@ def first_order_step(
       _batch(draw, train, "train", state),
     )
 
+    def loss(w, alpha, batch):
+      edges = edge_weights(algorithm, alpha, key, before)
+      return objective(w, before.stats, edges, batch, dropped)
+
+    def train_loss(w, alpha):
+      return loss(w, alpha, jax.tree.map(lambda pair: pair[1], batches))[0]
+
     def level(state: State, turn: tuple[Array, losses.Batch]):
       of_arch, batch = turn
-
-      def loss(w, alpha):
-        edges = edge_weights(algorithm, alpha, key, before)
-        return objective(w, state.stats, edges, batch, dropped)
-
-      (value, outcome), (by_w, by_alpha) = jax.value_and_grad(
-        loss, (0, 1), has_aux=True
-      )(state.weights, state.arch)
-      # All else is averaged once, after both rounds.
-      by_alpha = mean(by_alpha)
-      state = lax.cond(
-        of_arch,
-        lambda: _arch_stepped(
-          arch_optimizer, state, _penalised(algorithm, state, by_alpha)[0]
-        )._replace(carry=state.carry._replace(valid=outcome.carry)),
-        lambda: state,
+      at = state.weights, state.arch
+      (value, outcome), by = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+        *at, batch
       )
-      return state, (value, outcome, by_w, solve.norm(by_alpha))
 
-    state, (values, outcomes, by_w, by_alpha) = lax.scan(
+      def arch_level():
+        estimate = algorithm.estimate(
+          train_loss, hypergrad.known(value, by), *at, None, mean
+        )
+        new, metrics = _upper(algorithm, arch_optimizer, state, estimate)
+        carry = state.carry._replace(valid=outcome.carry)
+        return new._replace(carry=carry), metrics
+
+      _, empty = jax.eval_shape(arch_level)
+      with compiled.one_of_rounds(2):
+        state, metrics = lax.cond(
+          of_arch,
+          arch_level,
+          lambda: (state, optax.tree.zeros_like(empty)),
+        )
+      return state, (metrics, value, outcome, by[0])
+
+    state, rounds = lax.scan(
       level, state, (jnp.asarray([True, False]), batches)
     )
-    held_out, last = (
-      jax.tree.map(lambda rounds, i=i: rounds[i], (outcomes, by_w))
-      for i in range(2)
+    (metrics, _, _, held_out), (_, value, outcome, gradient) = (
+      jax.tree.map(lambda pair, i=i: pair[i], rounds) for i in range(2)
     )
-    values, outcome, gradient = _averaged(mean, ((values, last[0]), last[1]))
+    value, outcome, gradient = _averaged(mean, ((value, outcome), gradient))
     moving = None
     if algorithm.stopping is not None:
       state, moving, seen = _observed(
-        algorithm, state, gradient, mean(held_out[1])
+        algorithm, state, gradient, mean(held_out)
       )
       metrics |= seen
-    state = _stepped(
-      weights_optimizer, state, gradient, values[1], outcome, moving
-    )
-    return transit.derived(algorithm, state), metrics | {
-      "valid_loss": values[0],
-      "first_order_norm": by_alpha[0],
-      "second_order_norm": jnp.zeros_like(by_alpha[0]),
-      **_training(values[1], outcome, gradient),
-    }
+    state = _stepped(weights_optimizer, state, gradient, value, outcome, moving)
+    metrics |= _training(value, outcome, gradient)
+    return transit.derived(algorithm, state), metrics
 
   return step
 

@@ -1,4 +1,4 @@
-"""One program for both levels against two, over several steps in float64."""
+"""One loop for both levels against two programs, over steps in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import test_steps
 
+from jnas import hypergrad
 from jnas.runtime import parallel
 from jnas.training import steps
 
@@ -17,9 +18,9 @@ def parts():
     return test_steps.build()
 
 
-def shared(parts, draw=test_steps.draw, **options):
-  return steps.first_order_step(
-    test_steps.algorithm(),
+def looped(parts, name="first_order", draw=test_steps.draw, **options):
+  return steps.looped_step(
+    test_steps.algorithm(name),
     test_steps.objective,
     parts.weights_optimizer,
     parts.arch_optimizer,
@@ -39,11 +40,17 @@ def after(step, parts, count):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-  "rate", [None, lambda step: {"path": 0.1 * (step + 1)}]
+  "name,rate",
+  [
+    ("first_order", None),
+    ("first_order", lambda step: {"path": 0.1 * (step + 1)}),
+    ("amended", lambda step: {"path": 0.1 * (step + 1)}),
+    ("implicit_cg", None),
+  ],
 )
-def test_states_and_metrics_are_those_of_the_search_step(parts, rate):
-  got = after(shared(parts, rate=rate), parts, 3)
-  expected = after(parts.step("first_order", rate=rate), parts, 3)
+def test_states_and_metrics_are_those_of_the_search_step(parts, name, rate):
+  got = after(looped(parts, name, rate=rate), parts, 3)
+  expected = after(parts.step(name, rate=rate), parts, 3)
   assert jax.tree.structure(got) == jax.tree.structure(expected)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
@@ -52,10 +59,25 @@ def test_states_and_metrics_are_those_of_the_search_step(parts, rate):
   )
   moved = got[0].arch["cell"] - parts.state.arch["cell"]
   assert float(jnp.abs(moved).min()) > 0.02
+  second = [float(numbers["second_order_norm"]) for numbers in got[1]]
+  assert (min(second) > 1e-5) == (name != "first_order")
 
 
 @pytest.mark.usefixtures("x64")
-def test_two_replicas_are_one(parts):
+def test_a_known_loss_has_the_value_and_gradient_that_it_is_given():
+  at = {"a": jnp.asarray([1.0, -jnp.inf])}, {"b": jnp.asarray(2.0)}
+  gradient = {"a": jnp.asarray([3.0, 0.0])}, {"b": jnp.asarray(5.0)}
+  loss = hypergrad.known(jnp.asarray(7.0), gradient)
+  value, found = jax.value_and_grad(lambda *at: 2 * loss(*at), (0, 1))(*at)
+  assert value == 14
+  jax.tree.map(
+    lambda x, y: np.testing.assert_array_equal(x, 2 * y), found, gradient
+  )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["first_order", "amended"])
+def test_two_replicas_are_one(parts, name):
   def half(split, name, step):
     batch = test_steps.draw(split, name, step)
     start = parallel.offset(2)
@@ -66,13 +88,13 @@ def test_two_replicas_are_one(parts):
 
   whole = PartitionSpec()
   step = parallel.shard_step(
-    shared(parts, half, mean=parallel.mean),
+    looped(parts, name, half, mean=parallel.mean),
     parallel.mesh(jax.devices()[:2]),
     (whole,) * 3,
     whole,
   )
   got = step(parts.state, parts.train, parts.valid)
-  expected = jax.jit(shared(parts))(parts.state, parts.train, parts.valid)
+  expected = jax.jit(looped(parts, name))(parts.state, parts.train, parts.valid)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
     got,
