@@ -110,11 +110,7 @@ def test_a_loop_over_cells_changes_nothing(kind, options, size):
       gradient = jax.grad(
         functools.partial(loss, network), (0, 1), has_aux=True
       )
-      product = None
-      if kind is build:
-        (first, extra), (product, _) = jax.jvp(gradient, args, tangents)
-      else:
-        first, extra = gradient(*args)
+      (first, extra), (product, _) = jax.jvp(gradient, args, tangents)
       still = network.apply(variables, x, weights, train=False)[0]
       found.append((first, extra, product, still))
     return found
