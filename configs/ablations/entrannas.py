@@ -9,8 +9,8 @@ largest batch of the paper: 0.73, 0.22, 0.09 and 0.06 days on a GTX 1080 Ti.
 :table4 (data.path=ILSVRC2012) is what lambda does to the size, on 100 classes
 of ImageNet; in small it is :quick_sparsity of configs/compare.py. :table6
 trains what the standard and the extended space and learned topology give: 2.53,
-2.22 and 2.48 % test error; on such a GPU DARTS takes a day and a half for one
-of the nine trainings. :table3_quick and :table6_quick are on digits.
+2.22 and 2.48 % test error; users of the DARTS code report a day on a V100 for
+one of the nine trainings. :table3_quick and :table6_quick are on digits.
 """
 
 from jnas import config as config_lib
