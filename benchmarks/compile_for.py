@@ -8,8 +8,8 @@ Prints a row a program: processor seconds of its compiler, the most memory that
 its process had, temporaries of a chip, the compiler's estimate of a step, how
 many times that is what arithmetic or bytes alone would take, collectives of a
 step and their bytes. Each is compiled in a process of its own,
-for images of CIFAR's size and number, 128 a chip. It is what `jnas plan` does
-for one config.
+for images of CIFAR's size and number, 128 a chip or as many as the paper has.
+It is what `jnas plan` does for one config.
 """
 
 import argparse
@@ -53,9 +53,11 @@ ROWS = {
   "pod": Row("configs/darts.py", chips=256, target="v5e:16x16", batch=64),
   "amended": Row("configs/amended_darts.py"),
   "gdas": Row("configs/gdas.py"),
-  "pcdarts": Row("configs/pcdarts.py"),
-  "entrannas": Row("configs/entrannas.py"),
-  "entrannas12": Row("configs/entrannas.py:12ops"),
+  "pcdarts": Row("configs/pcdarts.py", batch=256),
+  "entrannas": Row("configs/entrannas.py", batch=512),
+  "entrannas12": Row("configs/entrannas.py:12ops", batch=512),
+  "settled": Row("configs/entrannas.py", "settled step", batch=512),
+  "settled12": Row("configs/entrannas.py:12ops", "settled step", batch=512),
   "pdarts": Row("configs/pdarts.py", "stage 3: full step", batch=96),
   "goldnas": Row("configs/gold_nas.py", batch=96),
   "retrain": Row("configs/retrain.py", "train step", batch=96),

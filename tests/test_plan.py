@@ -86,6 +86,25 @@ def test_later_networks_are_those_of_a_made_up_architecture():
   assert found.left_out == ["networks between the first and the last"]
 
 
+def test_transit_cells_that_stay_are_a_program_of_their_own():
+  path = "configs/entrannas.py:quick"
+  fields = ["space.cells=4", "space.nodes=2", "data.limit=160"]
+  fields += ["train.length=40 steps", "algo.settle=2steps"]
+  found = needed(path, *fields)
+  assert [each.name for each in found.each] == [
+    "full step", "settled step", "evaluation"
+  ]
+  full, settled = (
+    each.function.lower(*each.arguments).as_text().count("\n")
+    for each in found.each[:2]
+  )
+  # Operators of transit cells that are not derived are not there.
+  assert settled < 0.95 * full
+  fields[-1] = "algo.settle=0steps"
+  names = [each.name for each in needed(path, *fields).each]
+  assert names == ["full step", "evaluation"]
+
+
 @pytest.mark.parametrize(
   "path, names",
   [

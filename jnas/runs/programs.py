@@ -121,6 +121,10 @@ def _of_search(config, devices) -> Programs:
       name: _floor(config, stage.spec, problem.data, problem.mesh, number)
       for name, number in gradients.items()
     }
+    if algorithm.derivation is not None:
+      run = _with_settled(problem, stage, algorithm, run)
+      counts["settled"] = None
+      left_out.append("steps in which transit cells are fixed otherwise")
     joined = run
     if config.seeds > 1:
       joined = seeds.build_plan(problems, _shape)
@@ -140,8 +144,6 @@ def _of_search(config, devices) -> Programs:
         algorithm.samples_paths,
       )
     )
-    if algorithm.derivation is not None:
-      left_out.append("steps in which transit cells are fixed")
   if not problem.stages.restarts:
     left_out.append("networks between the first and the last")
   return Programs(
@@ -192,6 +194,32 @@ def _stages(problem: Problem) -> Iterator[Stage]:
     elif stage.spec != problem.stages.first.spec:
       yield stage
       return
+
+
+def _with_settled(
+  problem: Problem,
+  stage: Stage,
+  algorithm: base.Algorithm,
+  run: trainer.Plan,
+) -> trainer.Plan:
+  """The plan with its step for transit cells that stay, if it has any.
+
+  They compute what a made up architecture derives.
+  """
+  arch = _made_up(algorithm, problem.config.arch.init, stage.index)
+  derivation = state_lib.Derivation(
+    algorithm.derivation(arch, stage.stop),
+    unchanged=jnp.int32(2 * stage.stop),
+    patience=jnp.int32(algorithm.patience),
+    frozen=jnp.int32(0),
+  )
+  empty = state_lib.State(**dict.fromkeys(state_lib.State._fields))
+  name, _ = run.which(
+    stage.stop - 1, empty._replace(derivation=derivation)
+  )
+  if name == "full":
+    return run
+  return run._replace(steps={**run.steps, "settled": run.steps[name]})
 
 
 def _made_up(algorithm: base.Algorithm, scale: float, seed: int) -> Any:
