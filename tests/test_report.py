@@ -102,6 +102,29 @@ def test_search_report(tmp_path):
   assert genotype_lib.parse(text) == genotype_lib.parse(result["genotype"])
 
 
+@pytest.mark.parametrize(
+  "data, words",
+  [
+    ({}, "imagenet.py --config.retrain.genotype=RUN --config.data.name=imagenet"
+     " --config.data.path=ILSVRC2012 Cells"),
+    ({"limit": 1000, "size": 64}, "imagenet.py --config.retrain.genotype=RUN "
+     "--config.data.name=imagenet --config.data.path=ILSVRC2012 "
+     "--config.data.limit=1000 --config.data.size=64 --config.space.cells=3 "
+     "--config.train.length='4 epochs' --config.train.batch=96 Cells"),
+  ],
+)
+def test_what_is_found_on_large_images_is_trained_on_them(
+  tmp_path, data, words
+):
+  run = make_search(tmp_path / "run")
+  config = json.loads((run / "config.json").read_text())
+  config["space"] = {"stem": "imagenet", "cells": 3}
+  config["data"] |= {"name": "imagenet", "path": "ILSVRC2012"} | data
+  (run / "config.json").write_text(json.dumps(config))
+  found = re.sub(r"[\s\\]+", " ", page_of(run).text)
+  assert f"--config=configs/{words.replace('RUN', str(run))}" in found
+
+
 def test_page_is_self_contained(tmp_path):
   found = page_of(make_search(tmp_path / "run"))
   assert found.links

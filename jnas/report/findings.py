@@ -97,34 +97,40 @@ def _training(run: records.Run) -> list[parts.Part]:
   ):
     return []  # of cells that no recipe is for
   name = sections.data(run)
-  limited = records.get(run.config, "data.limit")
-  whole = name in ("cifar10", "cifar100") and not limited
-  argument, fields = "", ["data.name", "data.path"]
+  large = records.get(run.config, "space.stem") == "imagenet"
+  whole = name in (("imagenet",) if large else ("cifar10", "cifar100"))
+  config = "configs/imagenet.py" if large else "configs/retrain.py"
+  fields = ["data.name", "data.path"]
   note = (
-    "DARTS's recipe for CIFAR: 20 cells, 36 channels, 600 epochs: hours on a "
-    "GPU, days to weeks on a CPU."
+    "DARTS's recipe for ImageNet: 14 cells, 48 channels, 250 epochs: days to "
+    "weeks on a GPU."
+    if large
+    else "DARTS's recipe for CIFAR: 20 cells, 36 channels, 600 epochs: hours "
+    "on a GPU, days to weeks on a CPU."
   )
   if name == "digits":
-    argument, note = ":quick", "A small network, for a minute."
-  elif not whole:
-    argument = ":quick"
-    fields += [f"data.{part}" for part in "limit crop_pad flip cutout".split()]
+    config, note = f"{config}:quick", "A small network, for a minute."
+  elif not whole or records.get(run.config, "data.limit"):
+    fields += ["data.limit", "data.size"]
     fields += "space.cells space.width train.length train.batch".split()
+    if not large:  # whose augmentation is for photographs of any kind
+      config = f"{config}:quick"
+      fields += ["data.crop_pad", "data.flip", "data.cutout"]
     note = (
-      "Depth, width, length, batch and augmentation are those of the search: "
-      "a beginning, not a recipe for this data. A deeper and wider network "
-      "that is trained for longer is usually better."
+      "What is set here is as in the search: a beginning, not a recipe for "
+      "this data. A deeper and wider network that is trained for longer is "
+      "usually better."
     )
   if isinstance(run.genotype, genotype_lib.StackGenotype):
     # A stack of independent cells is as deep as it was searched.
     fields.append("space.cells")
-    note = note.replace("20 cells", "as many cells as were searched")
+    note = re.sub("(20|14) cells", "as many cells as were searched", note)
   flags = [("retrain.genotype", str(run.path))]
   for field in dict.fromkeys(fields):
     value = records.get(run.config, field)
-    if value or field == "data.cutout":  # the recipe's own is not 0
+    if value or field == "data.cutout":  # CIFAR's recipe has another
       flags.append((field, str(value)))
-  return _command(f"configs/retrain.py{argument}", flags, note)
+  return _command(config, flags, note)
 
 
 def _training_on_text(run: records.Run) -> list[parts.Part]:
