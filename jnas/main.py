@@ -23,7 +23,7 @@ import ml_collections
 
 from jnas import config as config_lib
 from jnas.runs import entries
-from jnas.runtime import hosts, signals
+from jnas.runtime import ahead, hosts, signals
 
 _NO_CONFIG = """\
 no --config is given. To see a whole search in a few minutes, type
@@ -39,7 +39,7 @@ def main(
   """Returns the exit status: 0, 2 for an error of the user, 130 for Ctrl-C.
 
   Of several processes one that fails does not return; its status is then 1 if
-  the error is not the user's.
+  the error is not the user's. Nor does one in which a thread still compiles.
 
   Args:
     argv: the command line with the program's name first; sys.argv if None.
@@ -48,10 +48,15 @@ def main(
   Errors that are not the user's, and SystemExit of a run, pass through; SIGTERM
   becomes SystemExit(143), also before there is a run to save.
   """
-  with signals.exit_on_sigterm():
-    status = _main(sys.argv if argv is None else argv, tasks)
+  try:
+    with signals.exit_on_sigterm():
+      status = _main(sys.argv if argv is None else argv, tasks)
+  except SystemExit as stop:
+    ahead.leave(stop.code)
+    raise
   if status:
     hosts.leave(status)
+  ahead.leave(status)
   return status
 
 

@@ -146,10 +146,10 @@ def test_the_last_operator_of_a_node_stays_whatever_its_edge():
 # Stages.
 
 
-def stages(rebuild, flops_min=0.0, total=None):
+def stages(rebuild, flops_min=0.0, total=None, background=False):
   return goldnas.stages(
     SPEC, total or 3 * len(EPOCHS), per_epoch=3, size=SIZE, schedule=SCHEDULE,
-    flops_min=flops_min, rebuild=rebuild,
+    flops_min=flops_min, rebuild=rebuild, background=background,
   )
 
 
@@ -165,9 +165,12 @@ def played(plan):
   return found
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("rebuild", [0.0, 0.2, 0.9])
-def test_stages_decide_the_same_whenever_the_network_is_built_anew(rebuild):
-  found = played(stages(rebuild))
+def test_stages_decide_the_same_whenever_the_network_is_built_anew(
+  rebuild, background
+):
+  found = played(stages(rebuild, background=background))
   first = found[0]
   assert dict(first.hyper) == {"lambda": 0.0}
   assert (first.index, first.start, first.stop) == (0, 0, 3)
@@ -190,8 +193,11 @@ def test_stages_decide_the_same_whenever_the_network_is_built_anew(rebuild):
     joins = stages(rebuild).decide(*ended).found
     assert joins == (stage.left if recorded else None)
     before = left
-    back = stages_lib.from_json(json.loads(json.dumps(stage.to_json())))
+    fields = json.loads(json.dumps(stage.to_json()))
+    back = stages_lib.from_json(fields)
     assert back == stage and hash(back) == hash(stage)
+    if not fields.pop("coming"):  # as checkpoints had it before
+      assert stages_lib.from_json(fields) == stage
 
 
 # Multiply-adds by hand: of the whole; e, an identity of stride two, is 1024; b,
@@ -224,6 +230,35 @@ def test_a_network_is_masked_until_a_share_of_it_can_be_left_out(
   for stage in found:
     # It is built with the decision and not an epoch later.
     assert kept(stage.spec) == kept(stage.left) or kept(stage.left) not in built
+
+
+@pytest.mark.parametrize(
+  "rebuild,built",
+  [
+    # What goes meanwhile is masked, and the usual rule decides of the rest.
+    (0.01, ["bd fgh ijkl", "d h ijkl", "d h jkl", "d h l"]),
+    (0.15, ["d h ijkl"]),
+    (0.9, []),
+  ],
+)
+def test_what_is_compiled_in_the_background_takes_over_an_epoch_later(
+  rebuild, built
+):
+  found = played(stages(rebuild, background=True))
+  at_once = played(stages(rebuild))
+  specs = [kept(stage.spec) for stage in found]
+  assert list(dict.fromkeys(specs)) == ["abcd efgh ijkl", *built]
+  for old, new, foreground in zip(found, found[1:], at_once, strict=False):
+    assert new.spec == (old.coming or old.spec)
+    if old.coming:
+      assert kept(old.coming) == kept(old.left) != kept(old.spec)
+      # With the decision that compiles in the foreground.
+      assert kept(foreground.spec) == kept(old.coming)
+  # What no step would run is not compiled: those of d h l begin at 27.
+  for total, last in ((28, "d h l"), (27, None)):
+    *_, stage = played(stages(rebuild, total=total, background=True))[:9]
+    coming = stage.coming and kept(stage.coming)
+    assert coming == (last if rebuild == 0.01 else None)
 
 
 @pytest.mark.parametrize(

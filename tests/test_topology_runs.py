@@ -1,17 +1,28 @@
 """Searches whose topology changes while they run: nothing is lost by it."""
 
+from concurrent import futures
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
 
+import jax
 import numpy as np
 import pytest
-from test_runs import assert_same_run, records
+import soak
+from test_runs import ROOT, assert_same_run, records
 from test_stages import TINY, cut
 
 from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import stages as stages_lib
 from jnas.runs import search
-from jnas.runtime import checkpoint
+from jnas.runtime import ahead, checkpoint
+from jnas.training import plan as plan_lib
+from jnas.training import trainer
 
 GOLD = {
   "algo.name": "goldnas",
@@ -75,14 +86,21 @@ def transit(tmp_path_factory):
   return config, workdir
 
 
-def stages(workdir: pathlib.Path):
-  found = {}
+def metas(workdir: pathlib.Path):
   with checkpoint.Checkpoints(workdir / "checkpoints") as saved:
-    for path in (workdir / "checkpoints").iterdir():
-      if path.name.isdigit():
-        meta = saved._read_meta(int(path.name))["meta"]
-        found[int(path.name)] = stages_lib.from_json(meta["stage"])
-  return dict(sorted(found.items()))
+    steps = [
+      int(path.name)
+      for path in (workdir / "checkpoints").iterdir()
+      if path.name.isdigit()
+    ]
+    return {step: saved._read_meta(step)["meta"] for step in sorted(steps)}
+
+
+def stages(workdir: pathlib.Path):
+  return {
+    step: stages_lib.from_json(meta["stage"])
+    for step, meta in metas(workdir).items()
+  }
 
 
 def test_the_network_is_pruned_and_built_anew(pruned):
@@ -115,6 +133,154 @@ def test_a_search_killed_where_it_prunes_ends_with_the_same_numbers(
   cut(workdir, tmp_path / "cut", changed[0])
   search.run(config, tmp_path / "cut")
   assert_same_run(workdir, tmp_path / "cut")
+
+
+DECISION, MIDDLE, SWITCH = 8, 10, 12  # steps: what is compiled meanwhile
+
+
+def test_the_next_network_is_known_an_epoch_before_it_takes_over(pruned):
+  found = stages(pruned[1])
+  assert found[DECISION].coming is None
+  for step in range(DECISION + 1, SWITCH + 1):
+    assert found[step].spec == found[DECISION].spec
+    assert found[step].coming == found[SWITCH + 1].spec != found[step].spec
+  _, before, masked, after, *_ = epochs(pruned[1])
+  assert before["built_flops"] == masked["built_flops"]
+  assert masked["flops"] == after["built_flops"] < masked["built_flops"]
+
+
+@pytest.mark.slow
+def test_what_is_compiled_in_the_foreground_comes_to_the_same_bits(
+  pruned, tmp_path, monkeypatch
+):
+  def nothing(build):
+    found = futures.Future()
+    found.set_result({})
+    return found
+
+  config, workdir = pruned
+  cut(workdir, tmp_path / "cut", DECISION)
+  monkeypatch.setattr(ahead, "start", nothing)
+  search.run(config, tmp_path / "cut")
+  assert_same_run(workdir, tmp_path / "cut")
+
+
+def test_a_search_killed_while_it_compiles_switches_where_it_would_have(
+  pruned, tmp_path, monkeypatch
+):
+  config, workdir = pruned
+  cut(workdir, tmp_path / "cut", MIDDLE)
+  began, wanted = threading.Event(), threading.Event()
+  meanwhile, foreground = [], []
+  own, real = trainer.Trainer, plan_lib.compiled
+  ready, advance, compile_step = own._ready, own._advance, own._compile
+
+  def compile_slowly(*arguments):
+    began.set()
+    assert wanted.wait(60)
+    time.sleep(0.5)
+    return real(*arguments)
+
+  def ask(self, plan):
+    wanted.set()
+    return ready(self, plan)
+
+  def watch(self, state, step, most):
+    found = advance(self, state, step, most)
+    assert began.wait(60)
+    if not wanted.is_set():
+      meanwhile.append(step)
+    return found
+
+  def count(self, *arguments):
+    foreground.append(arguments[0])
+    return compile_step(self, *arguments)
+
+  monkeypatch.setattr(plan_lib, "compiled", compile_slowly)
+  for name, call in (("ready", ask), ("advance", watch), ("compile", count)):
+    monkeypatch.setattr(own, f"_{name}", call)
+  search.run(config, tmp_path / "cut")
+  assert meanwhile == [*range(MIDDLE, SWITCH)]
+  assert foreground == ["full"]  # of the old network
+  assert_same_run(workdir, tmp_path / "cut")
+  # Only what the run waits for counts.
+  found = metas(tmp_path / "cut")
+  seconds = {step: meta["compiling"] for step, meta in found.items()}
+  assert seconds[MIDDLE + 1] == seconds[SWITCH]
+  assert seconds[SWITCH + 1] >= seconds[SWITCH] + 0.5
+
+
+@pytest.mark.slow
+def test_an_error_of_the_compiler_is_met_at_the_switch(
+  pruned, tmp_path, monkeypatch
+):
+  config, workdir = pruned
+  cut(workdir, tmp_path / "cut", MIDDLE)
+
+  def fail(*_):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+  monkeypatch.setattr(plan_lib, "compiled", fail)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+    search.run(config, tmp_path / "cut")
+  assert max(stages(tmp_path / "cut")) == SWITCH
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_the_compiler(pruned, tmp_path, monkeypatch):
+  config, workdir = pruned
+  cut(workdir, tmp_path / "cut", MIDDLE)
+  end, left = threading.Event(), []
+
+  def ask_to_stop(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(plan_lib, "compiled", lambda *_: end.wait(60))
+  monkeypatch.setattr(trainer.futures, "wait", ask_to_stop)
+  monkeypatch.setattr(os, "_exit", left.append)
+  try:
+    with pytest.raises(SystemExit, match="143"):
+      search.run(config, tmp_path / "cut")
+    ahead.leave(143)  # as `main` does: nor does the process wait
+  finally:
+    end.set()
+  # With the old network, so that the decision is the same when it goes on.
+  assert left == [143]
+  assert [*stages(tmp_path / "cut").items()][-1] == (
+    SWITCH, stages(workdir)[SWITCH]
+  )
+
+
+def test_a_thread_computes_as_its_maker_does():
+  with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+    found = ahead.start(
+      lambda: (
+        jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
+      )
+    )
+  assert found.result() == (True, "highest")
+
+
+@pytest.mark.slow
+def test_a_process_ends_before_its_compiler_does(tmp_path):
+  program = (
+    "import sys, time; from jnas import main; from jnas.training import plan; "
+    "plan.compiled = lambda *_: print('now', flush=True) or time.sleep(600); "
+    "sys.exit(main.main())"
+  )
+  process = subprocess.Popen(
+    [
+      *(sys.executable, "-c", program, *soak.command("gold-nas")[3:]),
+      f"--workdir={tmp_path / 'run'}",
+    ],
+    cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+  )
+  while "now" not in process.stdout.readline():
+    assert process.poll() is None
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=20)
+  assert process.returncode == 143, output
+  assert "stopped by SIGTERM after step" in output
 
 
 def test_masking_and_building_anew_come_to_the_same(pruned, tmp_path):

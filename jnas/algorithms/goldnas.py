@@ -250,13 +250,15 @@ def stages(
   schedule: Schedule,
   flops_min: float,
   rebuild: float,
+  background: bool,
 ) -> stages_lib.Stages:
   """A stage an epoch: Algorithm 1 decides after each.
 
   What is pruned is masked at once. The network is built anew without it when
   so much can be left out that the seconds of compiling are worth it: a share
   of the multiply-adds, and not measured times, so that a run that is resumed
-  does what an uninterrupted one does.
+  does what an uninterrupted one does; and so one that is compiled in the
+  background takes over an epoch later, however long that takes.
 
   Args:
     spec: with all operators.
@@ -266,21 +268,17 @@ def stages(
     schedule: hyper-parameters of Algorithm 1.
     flops_min: the search ends at so many million multiply-adds of what is left.
     rebuild: share of the built network's multiply-adds that must be masked.
+    background: whether the old network goes on while that is compiled.
   """
 
-  def stage(index, spec, live, start, state, pruned):
+  def stage(index, spec, live, start, state, pruned, coming=None):
+    known = {"increment": state.increment, "quiet": state.quiet}
+    known["pruned"] = pruned
     return Stage(
-      index,
-      spec,
-      start,
-      min(start + per_epoch, total),
-      live,
-      (("lambda", state.weight),),
-      (
-        ("increment", state.increment),
-        ("quiet", state.quiet),
-        ("pruned", pruned),
-      ),
+      *(index, spec, start, min(start + per_epoch, total), live),
+      hyper=(("lambda", state.weight),),
+      scheduler=tuple(known.items()),
+      coming=coming,
     )
 
   def decision(
@@ -295,10 +293,14 @@ def stages(
     left = cost.network_flops(live, size)
     if old.stop == total or left <= flops_min * MEGA:
       return stages_lib.Decision(None, network)
-    built = cost.network_flops(old.spec, size)
-    spec = live if left <= (1 - rebuild) * built else old.spec
+    spec, coming = old.coming or old.spec, None
+    worth = left <= (1 - rebuild) * cost.network_flops(spec, size)
+    if worth and not background:
+      spec = live
+    elif worth and live != spec and old.stop + per_epoch < total:
+      coming = live
     following = stage(
-      old.index + 1, spec, live, old.stop, found.state, found.pruned
+      old.index + 1, spec, live, old.stop, found.state, found.pruned, coming
     )
     return stages_lib.Decision(following, network)
 
@@ -369,6 +371,7 @@ def _stages(setting: Setting) -> stages_lib.Stages:
     ),
     flops_min=own["flops_min"],
     rebuild=own["rebuild"],
+    background=own["background"],
   )
 
 
@@ -474,6 +477,9 @@ METHOD = Method(
     ),
     "gold.rebuild": Option(
       0.25, "share of them that must be masked to compile anew", (BELOW_ONE,)
+    ),
+    "gold.background": Option(
+      True, "compile while the masked network goes on, for one epoch"
     ),
     "gold.candidates": Option(
       24, "random_pruning: networks drawn under flops_min",

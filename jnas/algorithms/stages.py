@@ -18,6 +18,7 @@ from jnas.spaces.spec import Spec
 
 Arrays = Mapping[str, np.ndarray]
 Numbers = tuple[tuple[str, float], ...]
+_SPECS = ("spec", "live", "coming")  # fields of a Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Stage:
       built; they are masked until it is built anew. None for all.
     hyper: hyper-parameters that steps read, by name.
     scheduler: what their schedule remembers, by name.
+    coming: what the next stage builds, where that is known so early that its
+      steps can be compiled meanwhile. None where it is not.
   """
 
   index: int
@@ -42,6 +45,7 @@ class Stage:
   live: Spec | None = None
   hyper: Numbers = ()
   scheduler: Numbers = ()
+  coming: Spec | None = None
 
   @property
   def left(self) -> Spec:
@@ -51,19 +55,23 @@ class Stage:
   def to_json(self) -> dict[str, Any]:
     """The stage as JSON can hold it; `from_json` reads it back."""
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    fields["live"] = self.live and spec_lib.to_json(self.live)
-    return fields | {"spec": spec_lib.to_json(self.spec)}
+    for name in _SPECS:
+      fields[name] = fields[name] and spec_lib.to_json(fields[name])
+    return fields
 
 
 def from_json(fields: Mapping[str, Any]) -> Stage:
   """The stage that `Stage.to_json` wrote."""
-  live = fields["live"] and spec_lib.from_json(fields["live"])
+  specs = {
+    name: spec_lib.from_json(fields[name])
+    for name in _SPECS
+    if fields.get(name)
+  }
   numbers = {
     name: tuple((key, value) for key, value in fields[name])
     for name in ("hyper", "scheduler")
   }
-  spec = spec_lib.from_json(fields["spec"])
-  return Stage(**dict(fields) | {"spec": spec, "live": live} | numbers)
+  return Stage(**dict(fields) | specs | numbers)
 
 
 class Decision(NamedTuple):

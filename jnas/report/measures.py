@@ -111,7 +111,7 @@ def wall_seconds(run: Run) -> float | None:
 
 
 def compile_seconds(run: Run) -> float | None:
-  """Returns the time spent on compiling, over all processes of the run.
+  """Returns the time in which all processes of the run waited for compilers.
 
   A process records its total so far, so a smaller number is the first of the
   next process.

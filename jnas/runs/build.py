@@ -398,11 +398,6 @@ def eval_program(
 def shapes_on_devices(mesh: Mesh, *pairs: Any) -> tuple[device.Split, ...]:
   """`feeds.place`, without the data: what a program is compiled for."""
   everywhere = NamedSharding(mesh, PartitionSpec())
-  return tuple(abstract(device.split(*pair), everywhere) for pair in pairs)
-
-
-def abstract(tree: Any, sharding: NamedSharding) -> Any:
-  """The shapes and types of a tree's arrays, placed on devices."""
-  return jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+  return tuple(
+    parallel.abstract(device.split(*pair), everywhere) for pair in pairs
   )

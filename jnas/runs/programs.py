@@ -20,6 +20,7 @@ from jnas.runtime import parallel
 from jnas.spaces import cost
 from jnas.spaces import registry as spaces
 from jnas.spaces.spec import Spec
+from jnas.training import plan as plan_lib
 from jnas.training import state as state_lib
 from jnas.training import trainer
 
@@ -128,10 +129,7 @@ def _of_search(config, devices) -> Programs:
     joined = run
     if config.seeds > 1:
       joined = seeds.build_plan(problems, _shape)
-    whole = jax.eval_shape(joined.init)
-    found += _steps(
-      config, joined, problem.mesh, whole, counts, floors, prefix
-    )
+    found += _steps(config, joined, problem.mesh, counts, floors, prefix)
     found.append(
       _evaluation(
         f"{prefix}evaluation",
@@ -250,7 +248,7 @@ def _of_training(config, devices) -> Programs:
   run = retrain.build_plan(config, data, mesh, spec, splits)
   state = jax.eval_shape(run.init)
   floors = {"train": _floor(config, spec, data, mesh, 1)}
-  each = _steps(config, run, mesh, state, {"train": run.total}, floors)
+  each = _steps(config, run, mesh, {"train": run.total}, floors)
   each.append(
     _evaluation(
       "test",
@@ -277,8 +275,7 @@ def _of_text(config, devices) -> Programs:
     spec = language.derived(config, problem)
     run = language.build_training(problem, spec)
     counts = {"train": run.total}
-  state = jax.eval_shape(run.init)
-  each = _steps(config, run, problem.mesh, state, counts)
+  each = _steps(config, run, problem.mesh, counts)
   batch = config.train.batch
   return Programs(
     problem.mesh, batch, run.total, each, ["the evaluation"], images=False
@@ -287,39 +284,27 @@ def _of_text(config, devices) -> Programs:
 
 def _shape(array: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
   """`parallel.place`, without the data."""
-  return build.abstract(array, NamedSharding(mesh, spec))
+  return parallel.abstract(array, NamedSharding(mesh, spec))
 
 
 def _steps(
   config: ml_collections.ConfigDict,
   run: trainer.Plan,
   mesh: Mesh,
-  state: Any,
   counts: dict[str, int | None],
   floors: Mapping[str, _Floor] = {},
   prefix: str = "",
 ) -> list[Program]:
   """The steps of a plan that the run does at all."""
-  lead = parallel.lead(mesh)
-  parts = state_lib.specs(lead)._asdict()
-  state = state._replace(
-    **{
-      name: build.abstract(part, NamedSharding(mesh, parts[name]))
-      for name, part in state._asdict().items()
-    }
-  )
-  seed = build.abstract(
-    jnp.zeros(len(run.seeds) or (), jnp.uint32),
-    NamedSharding(mesh, PartitionSpec(*lead)),
-  )
+  given = plan_lib.arguments(run, mesh)
   length = trainer.block(session.periods(config, run), mesh)
   return [
     Program(
       f"{prefix}{name} step",
       length,
       count,
-      trainer.program(run, mesh, name, length),
-      (state, seed, *run.feed.fetch(0, length)),
+      plan_lib.program(run, mesh, name, length),
+      (*given, *run.feed.fetch(0, length)),
       floors.get(name),
     )
     for name, count in counts.items()
@@ -376,8 +361,8 @@ def _evaluation(
     None,
     build.eval_program(network, data, mesh, own_statistics),
     (
-      *build.abstract(variables, whole),
+      *parallel.abstract(variables, whole),
       split,
-      *build.abstract((index, present), divided),
+      *parallel.abstract((index, present), divided),
     ),
   )

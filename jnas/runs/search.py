@@ -1,6 +1,7 @@
 """Search for an architecture: data, supernet, algorithm, loop, genotype."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -245,6 +246,12 @@ def build_plan(
   def resume(meta: Mapping[str, Any]) -> trainer.Plan:
     return build_plan(problem, stages_lib.from_json(meta["stage"]))
 
+  coming = None
+  if stage.coming:
+    # Hyper-parameters are data: any stage of the network has its programs.
+    own = dataclasses.replace(stage, spec=stage.coming, coming=None)
+    coming = build_plan(problem, own)
+
   count = problem.stages.count
   part = f", stage {stage.index + 1} of {count}" if count > 1 else ""
   if pruned:
@@ -282,6 +289,7 @@ def build_plan(
     if algorithm.estimate and not pruned  # there cheap is good
     else lambda values: None,
     program=None if problem.stages.restarts else stage.spec,
+    coming=coming,
   )
 
 

@@ -135,6 +135,13 @@ def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
   return jax.tree.map(copy, tree)
 
 
+def abstract(tree: Any, sharding: NamedSharding) -> Any:
+  """Returns the shapes and types of a tree's arrays, placed on devices."""
+  return jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+  )
+
+
 def local(tree: Any) -> Any:
   """Returns `tree` with every leaf whole: numpy's, of several processes.
 

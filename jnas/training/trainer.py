@@ -6,6 +6,8 @@ program of one's own whichever it likes.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent import futures
+import functools
 import statistics
 import time
 from typing import Any, NamedTuple
@@ -15,87 +17,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 import numpy as np
 
-from jnas.runtime import metrics, parallel
-from jnas.training import loop, steps
+from jnas.runtime import ahead, hosts, metrics, parallel
+from jnas.training import loop
+from jnas.training import plan as plan_lib
 from jnas.training import state as state_lib
-from jnas.training.batches import Feed
+from jnas.training.plan import Evaluation, Plan, Values, program
 from jnas.training.state import State
-from jnas.training.task import Task
-
-Values = Mapping[str, float]
-
-
-class Evaluation(NamedTuple):
-  """What an evaluation gives.
-
-  Attributes:
-    state: to go on with.
-    values: metrics by name.
-    records: (name, JSON record) to be kept; the names are of files, ".jsonl"
-      for what is kept beside earlier ones, ".json" for what replaces them.
-  """
-
-  state: State
-  values: Values
-  records: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-
-
-class Plan(NamedTuple):
-  """What is to be run.
-
-  Attributes:
-    title: for people.
-    per_epoch: steps of an epoch.
-    total: steps of the whole run.
-    batch: images, or tokens, of a step, over all devices.
-    task: what is trained.
-    feed: brings its batches.
-    init: () -> State at step 0.
-    steps: name -> (seed -> step function (state, *fed) -> (state, metrics)).
-      The seed is data of the compiled program, which so serves all of them.
-    which: (steps done, state) -> (name of the step function, steps for which
-      it lasts).
-    evaluate: (state, step) -> Evaluation.
-    rates: step -> values that follow a schedule, for the lines.
-    meta: of the checkpoints.
-    until: the step at which another plan takes over, if one does.
-    following: state at that step -> (the next plan, its first state), or None
-      if the run is complete.
-    resume: meta of a checkpoint -> the plan that wrote it.
-    warning: values of an evaluation -> what is to be told of them, or None. It
-      is told once.
-    program: plans of which this is equal have the same step functions.
-    seeds: of several seeds in one program (`jnas.training.seeds`), the plan of
-      each alone: their evaluations are asked in place of this one's.
-  """
-
-  title: str
-  per_epoch: int
-  total: int
-  batch: int
-  task: Task
-  feed: Feed
-  init: Callable[[], State]
-  steps: Mapping[str, Callable[[jax.Array], steps.Step]]
-  which: Callable[[int, State], tuple[str, int]]
-  evaluate: Callable[[State, int], Evaluation]
-  rates: Callable[[int], Values]
-  meta: Mapping[str, Any]
-  until: int | None = None
-  following: Callable[[State], tuple["Plan", State] | None] | None = None
-  resume: Callable[[Mapping[str, Any]], "Plan"] | None = None
-  warning: Callable[[Values], str | None] = lambda values: None
-  program: Hashable = None
-  seeds: tuple["Plan", ...] = ()
-
-  @property
-  def end(self) -> int:
-    """The step after which this plan has nothing more to do."""
-    return self.total if self.until is None else self.until
-
-  def of(self, meta: Mapping[str, Any]) -> "Plan":
-    """The plan that wrote a checkpoint with this meta."""
-    return self.resume(meta) if self.resume else self
 
 
 class Periods(NamedTuple):
@@ -145,7 +72,7 @@ class Past(NamedTuple):
 
   Attributes:
     seconds: since it began, of processes that ran.
-    compiling: seconds of these that went into compiling.
+    compiling: seconds of these in which it waited for the compiler.
     last: values of the last evaluation; of several seeds, of each.
   """
 
@@ -191,7 +118,9 @@ class Trainer:
     self._each = hooks.each or (hooks,) * len(self._seeds)
     self._every = periods.write
     self._block = block(periods, mesh)
-    self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+    self._compiled: plan_lib.Compiled = {}
+    self._fed: dict[int, tuple] = {}  # shapes, by steps of a call
+    self._coming: tuple[Hashable, futures.Future] | None = None
     self._pending: list[tuple[int, int, Any]] = []
     self._began = time.monotonic() - past.seconds
     self._compiling = past.compiling
@@ -242,11 +171,15 @@ class Trainer:
       if found is None:
         self.complete = True
         return state, step
-      old, (self.plan, state) = self.plan, found
-      if self.plan.program is None or self.plan.program != old.program:
-        self._compiled.clear()
-        self.hooks.begin(self.plan.title)
-      start = step
+      plan, after = found
+      new = plan.program is None or plan.program != self.plan.program
+      compiled = self._ready(plan) if new else self._compiled
+      if compiled is None:
+        return state, step
+      self.plan, self._compiled = plan, compiled
+      if new:
+        self.hooks.begin(plan.title)
+      state, start = after, step
 
   def _advance(self, state: State, step: int, most: int):
     name, lasts = self.plan.which(step, state)
@@ -255,18 +188,48 @@ class Trainer:
     fed = self.plan.feed.fetch(step, length)
     if (name, length) not in self._compiled:
       self._compiled[name, length] = self._compile(name, length, state, fed)
+    if self.plan.coming and self._coming is None:
+      self._coming = self.plan.coming.program, ahead.start(
+        functools.partial(
+          plan_lib.compiled,
+          self.plan.coming,
+          self.mesh,
+          self.plan.end,
+          dict(self._fed),
+        )
+      )
     compiled = self._compiled[name, length]
     state, values = compiled(state, self._seed, *fed)
     return state, length, values
 
   def _compile(self, name: str, length: int, state: State, fed: tuple):
+    self._fed[length] = jax.tree.map(_shape, fed)
     self._count()
     started = time.monotonic()
     step = program(self.plan, self.mesh, name, length)
     compiled = step.lower(state, self._seed, *fed).compile()
+    self._waited(started)
+    return compiled
+
+  def _ready(self, plan: Plan) -> plan_lib.Compiled | None:
+    """The steps of a plan that were compiled ahead; None if asked to stop."""
+    (known, coming), self._coming = self._coming or (None, None), None
+    if coming is None or known != plan.program:
+      return {}
+    self._count()
+    started = time.monotonic()
+    while not coming.done():
+      # Several processes have to ask equally often.
+      if not hosts.several() and self.hooks.stopping():
+        return None
+      futures.wait([coming], timeout=0.1)
+    self._waited(started)
+    return coming.result()
+
+  def _waited(self, started: float) -> None:
+    """Counts the time since then as that of the compiler, and of no step."""
     self._mark, self._steps_since = time.monotonic(), 0
     self._compiling += self._mark - started
-    return compiled
 
   def _write(self, step: int, done: int, values: Any) -> None:
     self._pending.append((step, done, values))
@@ -408,34 +371,10 @@ def _means(
   }
 
 
-def program(
-  plan: Plan, mesh: Mesh, name: str, length: int
-) -> Callable[..., Any]:
-  """The program of a step, to be compiled: (state, seed, *fed) -> both.
-
-  It returns the state, for which it may reuse the memory of the one that it is
-  given, and metrics [length], of several seeds [length, seeds].
-
-  Args:
-    plan: with the step.
-    mesh: the devices.
-    name: of the step in the plan.
-    length: steps that one call does.
-  """
-  lead = parallel.lead(mesh)
-  split = state_lib.specs(lead)
-  build = plan.steps[name]
-
-  def run(state: State, seed: jax.Array, *fed: Any):
-    return steps.repeated(build(seed), length)(state, *fed)
-
-  return parallel.shard_step(
-    run,
-    mesh,
-    in_specs=(split, PartitionSpec(*lead), *plan.feed.specs),
-    out_specs=(split, PartitionSpec(None, *lead)),
-    donate=0,
-  )
+def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:
+  """Of an array that may have been put anywhere, what a program sees."""
+  place = array.sharding if array.committed else None
+  return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
 
 def block(periods: Periods, mesh: Mesh) -> int:
