@@ -45,11 +45,11 @@ class Counts(NamedTuple):
 
   Attributes:
     params: without the auxiliary head.
-    macs: multiply-adds on one image; None where its space does not say.
+    macs: multiply-adds on one image.
   """
 
   params: int
-  macs: int | None
+  macs: int
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -1,6 +1,8 @@
 """Search spaces from outside the package, and the example of one."""
 
+import json
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jnas import config as config_lib
 from jnas import genotype as genotype_lib
 from jnas.algorithms import base
 from jnas.report import layout
-from jnas.runs import recipe, retrain, search
+from jnas.runs import cost, programs, recipe, retrain, search
 from jnas.spaces import arch as arch_lib
 from jnas.spaces import registry
 from jnas.spaces import space as space_lib
@@ -137,6 +139,61 @@ def test_code_runs_where_the_configuration_says_so_alone():
   )
   with pytest.raises(ValueError, match="set space.name to that"):
     recipe.derived(config, GENOTYPE, 10)
+
+
+RETRAIN = (
+  *("--config=configs/retrain.py:quick", f"--config.space.name={PATH}"),
+  *("--config.space.cells=3", "--config.space.width=4"),
+  f"--config.retrain.genotype={genotype_lib.format_text(GENOTYPE)}",
+)
+
+
+def test_its_cost_is_counted_in_the_program_of_its_network(capsys):
+  assert cost.main([*RETRAIN, "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  # Images of 8 x 8 pixels with a channel; both blocks halve them.
+  first = 64 * 4 * 24 + 16 * 9 * 24 + 16 * 24 * 8
+  second = 16 * 8 * 24 + 4 * 25 * 24 + 4 * 24 * 16
+  macs = 64 * 9 * 4 + first + second + 16 * 10
+  assert found["macs"] == {"conv_linear": macs, "nas_bench_201": macs + 10}
+  assert found["layers"] == 3 and found["channels"] == 4
+  parts = {one["name"]: one["params"] for one in found["parts"]}
+  assert sum(parts.values()) == found["params"] and parts["Dense_0"] == 170
+  table = "\n".join(cost._table(found))
+  assert f"{macs:,}" in table and "thop" not in table and "stem" not in table
+
+
+@pytest.mark.slow
+def test_the_widest_within_a_budget_is_found(capsys):
+  # 22,144 multiply-adds at 4 channels, 43,584 at 6.
+  assert cost.main([*RETRAIN, "--max-macs=4e4", "--json"]) == 0
+  small = json.loads(capsys.readouterr().out)
+  assert small["channels"] == 4 and small["macs"]["conv_linear"] < 4e4
+
+
+@pytest.mark.parametrize(
+  "words, message",
+  [
+    ((*RETRAIN, "--convention=thop"), "--convention=thop: .* does not have it"),
+    ((*RETRAIN, "--stem=imagenet"), "--stem: .* does not have it"),
+    ((genotype_lib.format_text(GENOTYPE),), "only where a configuration names"),
+  ],
+)
+def test_what_is_not_known_of_its_cost_is_told(words, message, capsys):
+  assert cost.main(words) == 2
+  assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_its_programs_can_be_planned():
+  text = f"retrain.genotype={genotype_lib.format_text(GENOTYPE)}"
+  for config, names in (
+    (load("configs/darts.py:quick", "space.cells=1"), ["full step", "evaluat"]),
+    (load("configs/retrain.py:quick", "space.cells=3", text), ["train", "test"])
+  ):
+    found = programs.of(config, jax.devices()[:1]).each
+    for one, name in zip(found, names, strict=True):
+      assert one.name.startswith(name) and one.floor is None
 
 
 @pytest.mark.parametrize("name", ["darts", "gdas"])

@@ -14,6 +14,9 @@ is there in training only, and by three conventions:
   conv_linear    convolutions and the classifier, without biases
   thop           and two for an element normalised, one for one through a ReLU
   nas_bench_201  convolutions and the classifier with its bias
+
+Of a space of one's own they are counted in the program of the network, where
+nothing tells a normalisation: without thop, and not part by part.
 """
 
 import argparse
@@ -35,7 +38,7 @@ from jnas.ops.table import OpCounts
 from jnas.runs import build, command, latency, retrain, subject
 from jnas.runs.subject import LARGE, Subject
 from jnas.runtime import parallel, residuals
-from jnas.spaces import cnn, cost, expected
+from jnas.spaces import cost, expected
 from jnas.spaces import registry as spaces
 from jnas.spaces.spec import Cell, Spec
 
@@ -50,7 +53,11 @@ _CONVENTIONS: dict[str, Callable[[OpCounts, Spec], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
   """Returns the exit status of the command line."""
   parser = _parser()
-  options, fields = parser.parse_known_args(arguments)
+  words = sys.argv[1:] if arguments is None else arguments
+  # With spaces in it argparse would take a field for a genotype.
+  own = [word for word in words if word.startswith("--config.")]
+  options, fields = parser.parse_known_args([w for w in words if w not in own])
+  fields += own
   named = options.genotype, options.config, options.operators
   if sum(one is not None for one in named) != 1:
     parser.error(
@@ -75,9 +82,15 @@ def _measure(
   """What the command line asks for, as it is printed with --json."""
   own = subject.find(options, fields)
 
+  known = spaces.of(own.spec()).flops is cost.network_flops
+  if not known:
+    _refuse(options, own.config.space.name)
+
   def work(spec: Spec) -> dict[str, OpCounts]:
     *size, channels = own.shape
-    return cost.network_counts(subject.counted(spec), tuple(size), channels)
+    if known:
+      return cost.network_counts(spec, tuple(size), channels)
+    return {"": OpCounts(spaces.counts(spec, own.shape)[1])}
 
   width = None
   if options.max_macs is not None:
@@ -88,19 +101,22 @@ def _measure(
       options.max_macs,
     )
   spec = own.spec(width)
-  works, params = work(spec), _params(spec, own.shape[2])
+  # Of a network that is known, parameters do not depend on the image's size.
+  params = _params(spec, (32, 32, own.shape[2]) if known else own.shape)
+  works = work(spec)
+  macs = _macs(works, spec)
   auxiliary = params.pop("auxiliary", 0)
   found = {
     "genotype": own.genotype and genotype_lib.format_text(own.genotype),
     "space": own.config.space.name,
-    "layers": len(spec.layers),
+    "layers": len(spec.layers) if known else own.config.space.cells,
     "channels": spec.width,
     "classes": spec.classes,
     "image_size": _side(own.shape),
     "stem": "imagenet" if spec.imagenet else "cifar",
     "params": sum(params.values()) + auxiliary,
     "params_auxiliary": auxiliary,
-    "macs": _macs(works, spec),
+    "macs": macs,
     "parts": [
       {
         "name": name,
@@ -109,13 +125,27 @@ def _measure(
         "thop": cost.thop_flops(each),
       }
       for name, each in works.items()
+      if known
     ],
   }
-  if options.supernet:
+  if not known:
+    del found["stem"], found["params_auxiliary"], macs["thop"]
+    parts = {name: count for name, count in params.items() if count}
+    found["parts"] = [{"name": k, "params": n} for k, n in parts.items()]
+  elif options.supernet:
     found["expected_macs"] = _expected(own, spec, options.genotype)
   if options.memory or options.latency:
     found |= _on_device(own, spec, options)
   return found
+
+
+def _refuse(options: argparse.Namespace, space: str) -> None:
+  """Returns if a space of one's own has what is asked for, or ValueError."""
+  odd = [name for name in ("stem", "auxiliary") if getattr(options, name)]
+  if options.convention == "thop":
+    odd.append("convention=thop")
+  if odd:
+    raise ValueError(f"--{odd[0]}: {space} does not have it; leave it out")
 
 
 def _expected(own: Subject, spec: Spec, folder: str) -> int | None:
@@ -260,13 +290,9 @@ def _macs(works: dict[str, OpCounts], spec: Spec) -> dict[str, int]:
   return {name: count(whole, spec) for name, count in _CONVENTIONS.items()}
 
 
-def _params(spec: Spec, image_channels: int) -> dict[str, int]:
+def _params(spec: Spec, shape: tuple[int, int, int]) -> dict[str, int]:
   """Parameters by part."""
-  variables = jax.eval_shape(
-    functools.partial(cnn.Network(spec).init, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, 32, 32, image_channels), jnp.float32),
-  )
+  _, variables, _ = spaces.shapes(spec, shape)
   parts = {"stem": 0, "classifier": 0}
   for name, tree in variables["params"].items():
     part = "stem" if name.startswith("stem") else name
@@ -281,19 +307,19 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
   yield ", ".join(
     f"{name.replace('_', ' ')} {found[name]}"
     for name in ("layers", "channels", "classes", "image_size", "stem")
+    if name in found
   )
-  row = "{:<11} {:>15} {:>18} {:>18}".format
-  yield row("", "params", "conv_linear", "thop")
-  for part in found["parts"]:
-    yield row(
-      part["name"], *(f"{part[k]:,}" for k in ("params", "conv_linear", "thop"))
-    )
-  if found["params_auxiliary"]:
-    yield row("auxiliary", f"{found['params_auxiliary']:,}", "", "").rstrip()
-  macs = found["macs"]
-  yield row(
-    "whole", *(f"{n:,}" for n in (found["params"], *list(macs.values())[:2]))
-  )
+  macs, rows = found["macs"], [*found["parts"]]
+  if auxiliary := found.get("params_auxiliary"):
+    rows.append({"name": "auxiliary", "params": auxiliary})
+  rows.append({"name": "whole", "params": found["params"], **macs})
+  names = [name for name in ("conv_linear", "thop") if name in macs]
+  start, cell = "{:<11} {:>15}".format, " {:>18}".format
+  yield start("", "params") + "".join(map(cell, names))
+  for one in rows:
+    numbers = (f"{one[name]:,}" if name in one else "" for name in names)
+    line = start(one["name"], f"{one['params']:,}")
+    yield (line + "".join(map(cell, numbers))).rstrip()
   yield f"multiply-adds as NAS-Bench-201 counts: {macs['nas_bench_201']:,}"
   if found.get("expected_macs"):
     yield (

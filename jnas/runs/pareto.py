@@ -85,5 +85,4 @@ def measure(spec: Spec, shape: tuple[int, ...]) -> dict[str, float]:
     shape: (H, W, channels) of the images.
   """
   params, flops = registry.counts(spec, shape)
-  found = {"params": params / MEGA}
-  return found if flops is None else found | {"flops": flops / MEGA}
+  return {"params": params / MEGA, "flops": flops / MEGA}

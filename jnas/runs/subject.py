@@ -14,8 +14,6 @@ from jnas.data import cifar
 from jnas.genotype import AnyGenotype, NasBench201Genotype, StackGenotype
 from jnas.runs import build, recipe, retrain
 from jnas.runs import workdir as workdir_lib
-from jnas.spaces import cost
-from jnas.spaces import registry as spaces
 from jnas.spaces.spec import Spec
 
 LARGE = 64  # pixels of an image from which on the stem is ImageNet's
@@ -163,13 +161,14 @@ def _images(
 
 def _published(genotype: AnyGenotype, options: argparse.Namespace) -> Subject:
   """The network of a genotype alone, by default of the field's sizes."""
-  if isinstance(
-    genotype, genotype_lib.RecurrentGenotype | genotype_lib.SpaceGenotype
-  ):
+  if isinstance(genotype, genotype_lib.SpaceGenotype):
     raise ValueError(
-      "expected the genotype of an image network of jnas's own spaces, got "
-      f"{genotype_lib.format_text(genotype)[:60]}"
+      f"the genotype is of the space {genotype.space!r}, whose code is run "
+      "only where a configuration names it: give the folder of its run, or "
+      "--config=configs/retrain.py with --config.space.name and "
+      "--config.retrain.genotype"
     )
+  genotype = retrain.image_cell(genotype, "genotype")
   stages = isinstance(genotype, NasBench201Genotype)
   stem = options.stem
   if stem is None:
@@ -206,13 +205,3 @@ def _published(genotype: AnyGenotype, options: argparse.Namespace) -> Subject:
   side = options.image_size or (224 if imagenet else 32)
   classes = options.classes or (1000 if imagenet else 10)
   return Subject(config, genotype, classes, (side, side, 3), options.batch or 1)
-
-
-def counted(spec: Spec) -> Spec:
-  """The spec, or ValueError if what its network does is not known."""
-  if spaces.of(spec).flops is not cost.network_flops:
-    raise ValueError(
-      "expected a network of a stack of cells or of nas_bench_201, got one of "
-      f"{spec.space}, whose multiply-adds are not known part by part"
-    )
-  return spec

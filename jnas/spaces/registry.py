@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import functools
 from typing import Any
 
+from flax import linen as nn
 import jax
 import numpy as np
 
@@ -20,8 +21,8 @@ from jnas.genotype import (
   StackGenotype,
 )
 from jnas.genotype.operators import SETS
-from jnas.ops import table
-from jnas.spaces import cnn, cost, discrete, rnn
+from jnas.ops import backend, table
+from jnas.spaces import cnn, cost, discrete, rnn, traced
 from jnas.spaces import spec as spec_lib
 from jnas.spaces.space import Execution, Fields, Layout, Pairs, Size, Space
 from jnas.spaces.spec import Cell, Spec
@@ -289,21 +290,36 @@ def of(described: Spec | AnyGenotype) -> Space:
   return find(described.space or "s1")
 
 
-def counts(spec: Spec, shape: tuple[int, int, int]) -> tuple[int, int | None]:
-  """The parameters of a network, and its multiply-adds on one image if known.
+def counts(spec: Spec, shape: tuple[int, int, int]) -> tuple[int, int]:
+  """The parameters of a network, and its multiply-adds on one image.
 
   Args:
     spec: of the network; what an auxiliary head has is left out.
     shape: (H, W, channels) of the images.
   """
   space = of(spec)
-  variables = jax.eval_shape(
-    functools.partial(space.network(spec, Execution()).init, train=False),
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, *shape), np.float32),
-  )
-  flops = space.flops and space.flops(spec, shape[:2], shape[2])
+  network, variables, image = shapes(spec, shape)
+  if space.flops is not None:
+    flops = space.flops(spec, shape[:2], shape[2])
+  else:
+    apply = functools.partial(network.apply, train=False)
+    flops = traced.macs(apply, variables, image)
   return cnn.count(variables["params"]), flops
+
+
+def shapes(
+  spec: Spec, shape: tuple[int, int, int]
+) -> tuple[nn.Module, Mapping[str, Any], jax.ShapeDtypeStruct]:
+  """A network, and the shapes of its variables and of an image [1, H, W, C].
+
+  Args:
+    spec: of the network.
+    shape: (H, W, channels) of the images.
+  """
+  network = of(spec).network(spec, Execution(backend=backend.PLAIN))
+  image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+  init = functools.partial(network.init, train=False)
+  return network, jax.eval_shape(init, jax.random.key(0), image), image
 
 
 def of_genotype(genotype: AnyGenotype, name: str) -> Space:

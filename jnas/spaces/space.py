@@ -130,7 +130,8 @@ class Space(NamedTuple):
     genotype: (spec, (operator, source) pairs of each cell) -> genotype.
     derived: (genotype, `Size`) -> the spec of its network; None: that of the
       search with the chosen operators alone.
-    flops: (spec, (H, W), channels) -> multiply-adds on one image, if known.
+    flops: (spec, (H, W), channels) -> multiply-adds on one image; None: as the
+      network's program has them (`jnas.spaces.traced`).
     choose: (cell, weights [E, O]) -> the pairs of a cell, where that is not up
       to the algorithm.
     fields: of the configuration that it knows beside its cells and width;
