@@ -68,6 +68,28 @@ def everything(apply, params, weights, order=2):
   return {"values": extra, "gradients": gradients, "product": product}
 
 
+# Options by which two forms of a cell differ.
+LOOPS = {"loop": True}, {"loop": False}
+DEVICES = (
+  {"loop": True, "backend": ACCELERATOR}, {"loop": False, "backend": PLAIN}
+)
+
+
+def both(forms, cell, inputs, params, weights, drop, order=2, **options):
+  """`everything` of two forms of a cell, from one program."""
+
+  @jax.jit
+  def found(params, weights):
+    applied = [
+      run(cell, s0=inputs[0], s1=inputs[1], weights=weights, drop=drop,
+          **options, **form)
+      for form in forms
+    ]
+    return [everything(apply, params, weights, order) for apply in applied]
+
+  return found(params, weights)
+
+
 def near(path, x, y):
   assert x.dtype == y.dtype
   np.testing.assert_allclose(
@@ -100,16 +122,9 @@ def test_a_loop_changes_nothing_but_the_order_of_computing(
   ]
   jax.tree.map(np.testing.assert_array_equal, *trees)
 
-  @jax.jit
-  def both(params, weights):
-    return [
-      everything(
-        run(cell, loop, s0, s1, weights, drop, **options), params, weights
-      )
-      for loop in (True, False)
-    ]
-
-  got, expected = both(trees[0], weights)
+  got, expected = both(
+    LOOPS, cell, (s0, s1), trees[0], weights, drop, **options
+  )
   stats = jax.tree.leaves(expected["values"][1])
   assert stats and all(np.isfinite(leaf).all() for leaf in stats)
   assert any(
@@ -125,18 +140,9 @@ def test_the_loop_of_accelerators_is_the_plain_definition(x64):
   options = dict(reduction=True, halve_first=False)
   params = drawn(build(cell, **options), s0, s1, None, None)
 
-  @jax.jit
-  def both(params, weights):
-    return [
-      everything(
-        run(cell, loop, s0, s1, weights, None, **options, backend=backend),
-        params,
-        weights,
-      )
-      for loop, backend in ((True, ACCELERATOR), (False, PLAIN))
-    ]
-
-  got, expected = both(params, weights)
+  got, expected = both(
+    DEVICES, cell, (s0, s1), params, weights, None, **options
+  )
   assert all(
     abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected["gradients"])
   )
@@ -164,18 +170,9 @@ def test_a_choice_of_operators_in_a_loop_is_the_plain_definition(
   options = dict(reduction=reduction, halve_first=False)
   params = drawn(build(cell, **options), s0, s1, None, None)
 
-  @jax.jit
-  def both(params, weights):
-    return [
-      everything(
-        run(cell, loop, s0, s1, weights, drop, **options, backend=backend),
-        params,
-        weights,
-      )
-      for loop, backend in ((True, ACCELERATOR), (False, PLAIN))
-    ]
-
-  got, expected = both(params, weights)
+  got, expected = both(
+    DEVICES, cell, (s0, s1), params, weights, drop, **options
+  )
   kept = np.array([[op in own for op in cell.ops] for own in cell.kept])
   by_weight = np.asarray(expected["gradients"][1])
   assert (abs(by_weight[kept]) > 1e-3).all() and not by_weight[~kept].any()
@@ -219,7 +216,7 @@ def test_evaluation_in_a_loop_reads_the_moments_of_each_edge(x64):
   params = drawn(build(cell, **options), s0, s1, None, None)
 
   @jax.jit
-  def both(params):
+  def evaluated(params):
     _, stats = run(cell, True, s0, s1, weights, None, **options)(
       params, weights
     )
@@ -231,7 +228,7 @@ def test_evaluation_in_a_loop_reads_the_moments_of_each_edge(x64):
       for loop in (True, False)
     ]
 
-  got, expected = both(params)
+  got, expected = evaluated(params)
   assert abs(expected).max() > 1e-3
   np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
@@ -279,16 +276,8 @@ def test_one_stride_can_be_a_loop_and_the_other_not(outer_loop, x64):
   options = dict(reduction=True, halve_first=False)
   params = drawn(build(cell, **options), s0, s1, None, None)
 
-  @jax.jit
-  def both(params, weights):
-    return [
-      everything(
-        run(cell, loop, s0, s1, weights, None, **options), params, weights, 1
-      )
-      for loop in (True, False)
-    ]
-
-  jax.tree_util.tree_map_with_path(near, *both(params, weights))
+  pair = both(LOOPS, cell, (s0, s1), params, weights, None, 1, **options)
+  jax.tree_util.tree_map_with_path(near, *pair)
 
 
 def test_the_program_of_a_loop_is_small_and_forgets_what_it_computed():

@@ -146,17 +146,16 @@ def execute(
     # Those of the last checkpoint, so that a run that is started again after
     # its end reports what it reported then.
     _, meta = saved.latest()
-    if each:
-      meta |= {n: meta[n] / len(each) for n in ("seconds", "compiling")}
-      for k, one in enumerate(each):
-        own = meta | plan.seeds[k].meta | {"last": meta["last"][k]}
-        place = folders[k] / "checkpoints"
-        with checkpoint.Checkpoints(place, one.log.keep) as alone:
-          alone.save(step, state_lib.take(state, k, mesh), own)
-    about = {"seconds": meta["seconds"], **plan.task.about}
-    if each:
-      return trainer.plan, state, [last | about for last in meta["last"]]
-    return trainer.plan, state, meta["last"] | about
+    about = {"seconds": meta["seconds"] / max(1, len(each)), **plan.task.about}
+    if not each:
+      return trainer.plan, state, meta["last"] | about
+    meta |= {n: meta[n] / len(each) for n in ("seconds", "compiling")}
+    for k, one in enumerate(each):
+      own = meta | plan.seeds[k].meta | {"last": meta["last"][k]}
+      place = folders[k] / "checkpoints"
+      with checkpoint.Checkpoints(place, one.log.keep) as alone:
+        alone.save(step, state_lib.take(state, k, mesh), own)
+    return trainer.plan, state, [last | about for last in meta["last"]]
 
 
 def folder(workdir: pathlib.Path, seed: int) -> pathlib.Path:
