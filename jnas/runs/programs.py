@@ -122,7 +122,7 @@ def _of_search(config, devices) -> Programs:
       name: _floor(config, stage.spec, problem.data, problem.mesh, number)
       for name, number in gradients.items()
     }
-    if algorithm.derivation is not None:
+    if algorithm.derivation is not None and algorithm.patience:
       run = _with_settled(problem, stage, algorithm, run)
       counts["settled"] = None
       left_out.append("steps in which transit cells are fixed otherwise")
