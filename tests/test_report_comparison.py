@@ -70,6 +70,13 @@ def test_of_seeds_that_agree_the_cells_are_drawn_once(tmp_path):
   assert "Cells of seed 6" not in found
 
 
+def test_with_other_runs_each_of_the_seeds_is_compared(tmp_path):
+  path = make_seeds(tmp_path / "run", chosen={"seed": 5})
+  other = make_retrain(tmp_path / "other")
+  found = page_of(path, other, out=tmp_path / "all.html").text
+  assert "3 runs compared" in found and "seed4, seed5" in found
+
+
 def test_seeds_are_counted_not_runs(tmp_path):
   runs = [make_search(tmp_path / f"run{i}", seed=i // 2) for i in range(2)]
   found = page_of(*runs, out=tmp_path / "same.html").text

@@ -67,6 +67,8 @@ def write(
     raise ValueError("Expected at least one run, got none; give its workdir.")
   alone = len(runs) == 1
   parts_of = _runs_of(runs[0]) if alone else []
+  if not alone:  # of several seeds each is compared
+    runs = [own for run in runs for own in _runs_of(run) or [run]]
   place = runs[0].path / "report.html" if alone else "comparison.html"
   target = pathlib.Path(out or place)
   home = target.parent
