@@ -105,21 +105,28 @@ def search(
   images = _images(config, data)
   problems = problem_lib.read(config, images, devices, workdir=workdir)
   plan, mesh = seeds.build_plan(problems), problems[0].mesh
-  files, own = search_lib.files(problems[0]), [one.config for one in problems]
   each = quiet.run(
-    *(plan, config, mesh, workdir, progress, files), own if plan.seeds else ()
+    *(plan, config, mesh, workdir, progress, search_lib.files(problems[0])),
+    [one.config for one in problems] if plan.seeds else (),
   )
-  results = [
-    search_lib.finish(one, told.plan, told.state, told.numbers, told.folder)
-    for one, told in zip(problems, each, strict=True)
-  ]
-  found = tuple(map(_found, own, each, results))
+  results, found = [], []
+  for one, told in zip(problems, each, strict=True):
+    result = search_lib.finish(
+      one, told.plan, told.state, told.numbers, told.folder
+    )
+    warning = search_lib.chance(one, told.plan, result)
+    notes = (*told.notes, *([warning] if warning else ()))
+    results.append(result)
+    found.append(_found(one.config, told._replace(notes=notes), result))
   if len(found) == 1:
     return found[0]
   folder = workdir and pathlib.Path(workdir).expanduser()
   chosen = seeds.finish(results, config.seed, folder)["chosen"]["seed"]
   return dataclasses.replace(
-    found[chosen - config.seed], config=config, folder=folder, each=found
+    found[chosen - config.seed],
+    config=config,
+    folder=folder,
+    each=tuple(found),
   )
 
 

@@ -16,6 +16,7 @@ import jnas
 from jnas import api
 from jnas import genotype as genotype_lib
 from jnas.data import sources
+from jnas.runs import monitor
 from jnas.runtime import checkpoint, notebook
 
 PLAIN = (
@@ -197,13 +198,17 @@ def several(arrays, **fields):
 
 
 @pytest.mark.slow
-def test_each_of_several_seeds_is_the_search_of_it_alone(arrays, capfd):
+def test_each_of_several_seeds_is_the_search_of_it_alone(
+  arrays, capfd, monkeypatch
+):
+  monkeypatch.setattr(monitor, "chance", lambda *_: "it is chance")
   found = several(arrays, seed=3, seeds=2)
   alone = [several(arrays, seed=k) for k in (3, 4)]
   assert "".join(capfd.readouterr()) == "" and found.folder is None
   times = "seconds", "compile_share", "_per_second"
   for one, own in zip(found.each, alone, strict=True):
     assert one.config == own.config and one.genotypes == own.genotypes
+    assert one.notes[-1] == own.notes[-1] == "it is chance"
     for name, weights in own.arch.items():
       np.testing.assert_allclose(one.arch[name], weights, rtol=1e-4)
     for a, b in zip(one.history, own.history, strict=True):
