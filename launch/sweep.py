@@ -196,7 +196,7 @@ def _arguments(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument("--slurm", action="store_true", help="give them to Slurm")
   parser.add_argument("--only", type=int, help="one run, by number; no page")
   parser.add_argument("--page", action="store_true", help="only make the page")
-  options, fields = parser.parse_known_args(words)
+  options, fields = command.parse(parser, words)
   least = min(options.seeds - 1, options.slots - 1, options.seed)
   if min(least, options.retries, options.only or 0) < 0:
     parser.error("expected --seeds and --slots from 1 on, others from 0 on")

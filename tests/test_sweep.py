@@ -104,6 +104,12 @@ def test_the_plan_and_mistakes_in_it(sweep, tmp_path):
     sweep.plan([CONFIG], range(1), tmp_path, ["--config.train.bath=8"])
 
 
+def test_a_field_may_hold_spaces(sweep):
+  field = "--config.train.length=2 steps"
+  options, fields = sweep._arguments([CONFIG, field, "--workdir=x"])
+  assert options.configs == [CONFIG] and fields == [field]
+
+
 @pytest.mark.parametrize(
   "words, problem",
   [

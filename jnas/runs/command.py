@@ -1,6 +1,8 @@
 """The command lines of programs that are not runs."""
 
 import argparse
+from collections.abc import Sequence
+import sys
 from typing import NoReturn
 
 
@@ -24,3 +26,20 @@ def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
+
+
+def parse(
+  parser: argparse.ArgumentParser, words: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the options, and all else: fields "--config.NAME=VALUE", mistakes.
+
+  Args:
+    parser: of the options.
+    words: of the command line; None for that of the process.
+  """
+  words = sys.argv[1:] if words is None else words
+  # One with spaces in it argparse takes for an argument without a flag.
+  fields = [word for word in words if word.startswith("--config.")]
+  rest = [word for word in words if not word.startswith("--config.")]
+  options, odd = parser.parse_known_args(rest)
+  return options, odd + fields

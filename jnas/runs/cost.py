@@ -53,11 +53,7 @@ _CONVENTIONS: dict[str, Callable[[OpCounts, Spec], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
   """Returns the exit status of the command line."""
   parser = _parser()
-  words = sys.argv[1:] if arguments is None else arguments
-  # With spaces in it argparse would take a field for a genotype.
-  own = [word for word in words if word.startswith("--config.")]
-  options, fields = parser.parse_known_args([w for w in words if w not in own])
-  fields += own
+  options, fields = command.parse(parser, arguments)
   named = options.genotype, options.config, options.operators
   if sum(one is not None for one in named) != 1:
     parser.error(
