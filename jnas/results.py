@@ -103,10 +103,10 @@ class Search:
 
   @property
   def _numbers(self) -> str:
-    """Those of the last evaluation, in a line; of several seeds, of all."""
+    """Those of the last evaluation, in a line; of several seeds their means."""
     if not self.each:
       return _told(self.history)
-    return f"best of {len(self.each)} seeds, " + _told([self.mean])
+    return f"means of {len(self.each)} seeds: {_told([self.mean])}"
 
   def _repr_html_(self) -> str:
     return _page(self.figure, self._numbers, self.genotype, self.notes)

@@ -224,8 +224,8 @@ def test_each_of_several_seeds_is_the_search_of_it_alone(
   accuracies = [row["valid_accuracy"] for row in rows]
   best = found.each[int(np.argmax(accuracies))]
   assert found.genotype == best.genotype and found.history == best.history
-  assert repr(found).startswith("Search(best of 2 seeds, epoch=")
-  assert "best of 2 seeds" in found._repr_html_()
+  assert repr(found).startswith("Search(means of 2 seeds: epoch=")
+  assert "means of 2 seeds" in found._repr_html_()
   assert not alone[0].mean and not alone[0].each
 
 
