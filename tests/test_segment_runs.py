@@ -208,8 +208,9 @@ def test_the_report_shows_classes_and_pictures(whole):
   for words in (
     "IoU by class", "mostly taken for", "Image, truth and prediction",
     "Mean IoU", "validation mean IoU",
-    f"triangle{result['IoU']['triangle']:.2%}"
-    f"{result['test_IoU']['triangle']:.2%}",
+    f"triangle{result['IoU']['triangle']:.2%}",
+    f"background{result['IoU']['background']:.2%}"
+    f"{result['test_IoU']['background']:.2%}",
     "test mean IoU", "validation IoUtest IoU",
   ):
     assert words in page.text, words
