@@ -60,13 +60,13 @@ part agreement 12 python -m benchmarks.agreement
 part steps 25 python -m benchmarks.supernet "${steps[@]}" \
   --out "$folder/steps.json"
 for name in $algorithms; do
-  # No checkpoint or evaluation of length: steps are what is looked at.
-  part "short_$name" 5 python -m jnas.main \
-    --config="configs/$name.py$argument" --workdir="$folder/short/$name" \
-    "${data[@]}" --config.train.length="$length"
-  part "plan_$name" 5 python -m jnas.runs.plan --json --target=here \
-    --config="configs/$name.py$argument" "${data[@]}" \
-    --config.train.length="$length"
+  # No checkpoint or evaluation of length, and none of the papers' epochs in
+  # which alpha rests: steps are what is looked at.
+  run=(--config="configs/$name.py$argument" "${data[@]}"
+       --config.train.length="$length" --config.algo.warmup="0 steps")
+  part "short_$name" 5 python -m jnas.main "${run[@]}" \
+    --workdir="$folder/short/$name"
+  part "plan_$name" 5 python -m jnas.runs.plan --json --target=here "${run[@]}"
 done
 for name in entrannas amended_darts; do
   part "search_$name" 30 python -m jnas.main \

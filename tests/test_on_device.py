@@ -1,10 +1,14 @@
 """The summary of what a device was seen to do."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
 from benchmarks import on_device
+from jnas import config as config_lib
+from jnas.runs import problem, search
 
 
 def test_a_summary_puts_what_was_planned_beside_what_was_measured(tmp_path):
@@ -40,3 +44,18 @@ def test_a_missing_folder_is_told(capsys, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["on_device", "nowhere"])
   assert on_device.main() == 2
   assert "nowhere" in capsys.readouterr().err
+
+
+def test_short_runs_of_all_algorithms_can_begin():
+  script = pathlib.Path(on_device.__file__).with_suffix(".sh").read_text()
+  (names,) = re.findall(r'^algorithms="(.*)"', script, re.M)
+  fields = re.findall(r'--config\.(\w+\.\w+)="(\d[^"]*|\$length)"', script)
+  assert ("algo.warmup", "0 steps") in fields
+  for name in names.split():
+    words = [f"{k}={v.replace('$length', '100 steps')}" for k, v in fields]
+    config = config_lib.load(
+      f"configs/{name}.py",
+      [f"--config.{w}" for w in (*words, "data.name=digits", "data.path=")],
+    )
+    (found,) = problem.read(config)
+    search.build_plan(found, found.stages.first)
