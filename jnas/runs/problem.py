@@ -96,7 +96,7 @@ def read(
       "seed at a time; set it to 1"
     )
   first, *rest = (
-    _alone(config, seed)
+    alone(config, seed)
     for seed in range(config.seed, config.seed + config.seeds)
   )
 
@@ -114,7 +114,7 @@ def read(
   )
 
 
-def _alone(
+def alone(
   config: ml_collections.ConfigDict, seed: int
 ) -> ml_collections.ConfigDict:
   """The configuration of one of the seeds, as a run of that seed has it."""
