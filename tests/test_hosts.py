@@ -241,8 +241,9 @@ def test_each_of_two_processes_reads_its_share_of_a_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_prune_as_one_with_two_devices_does(tmp_path):
-  command = soak.command("gold-nas")
+@pytest.mark.parametrize("name", ["gold-nas", "entrannas", "language search"])
+def test_two_processes_search_as_one_with_two_devices_does(tmp_path, name):
+  command = soak.command(name)
   whole = start([*command, f"--workdir={tmp_path / 'whole'}"], 2)
   statuses, outputs = ended(
     [*together(tmp_path / "two", 1, command=command), whole], 600

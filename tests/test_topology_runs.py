@@ -150,17 +150,17 @@ def test_the_next_network_is_known_an_epoch_before_it_takes_over(pruned):
 
 
 @pytest.mark.slow
-def test_what_is_compiled_in_the_foreground_comes_to_the_same_bits(
+def test_what_is_ready_at_once_takes_over_no_earlier(
   pruned, tmp_path, monkeypatch
 ):
-  def nothing(build):
+  def in_the_foreground(build):
     found = futures.Future()
-    found.set_result({})
+    found.set_result(build())
     return found
 
   config, workdir = pruned
   cut(workdir, tmp_path / "cut", DECISION)
-  monkeypatch.setattr(ahead, "start", nothing)
+  monkeypatch.setattr(ahead, "start", in_the_foreground)
   search.run(config, tmp_path / "cut")
   assert_same_run(workdir, tmp_path / "cut")
 
@@ -230,12 +230,13 @@ def test_an_error_of_the_compiler_is_met_at_the_switch(
 def test_a_stop_does_not_wait_for_the_compiler(pruned, tmp_path, monkeypatch):
   config, workdir = pruned
   cut(workdir, tmp_path / "cut", MIDDLE)
-  end, left = threading.Event(), []
+  end, asked, left = threading.Event(), [], []
 
   def ask_to_stop(*_, **__):
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not asked:  # a second one ends the process
+      asked.append(os.kill(os.getpid(), signal.SIGTERM))
 
-  monkeypatch.setattr(plan_lib, "compiled", lambda *_: end.wait(60))
+  monkeypatch.setattr(plan_lib, "compiled", lambda *_: end.wait(20))
   monkeypatch.setattr(trainer.futures, "wait", ask_to_stop)
   monkeypatch.setattr(os, "_exit", left.append)
   try:
