@@ -1,6 +1,7 @@
 """Whether a device computes what the definition says.
 
-  python -m benchmarks.agreement
+  python -m benchmarks.agreement        # of S1 and of S3
+  python -m benchmarks.agreement s3     # of one, sooner
 
 A small supernet of each set of operators, in float32 on the first device of
 this machine, in the form that is chosen for it, against float64 on CPU, in the
@@ -101,11 +102,16 @@ def errors(operators: str, device: jax.Device) -> dict[str, float]:
 
 def main() -> int:
   """Returns the exit status."""
+  sets = sys.argv[1:] or SETS
+  if unknown := set(sets) - set(spec_lib.SETS):
+    known = ", ".join(spec_lib.SETS)
+    print(f"expected some of {known}, got {', '.join(unknown)}")
+    return 2
   jax.config.update("jax_enable_x64", True)
   jax.config.update("jax_default_matmul_precision", "highest")
   device, worst = jax.devices()[0], 0.0
   print(f"{device.device_kind}, float32, against float64 on CPU")
-  for operators in SETS:
+  for operators in sets:
     for name, error in errors(operators, device).items():
       worst = max(worst, error)
       print(f"{operators}  {name:22}{error:.1e}", flush=True)

@@ -20,10 +20,10 @@ mkdir -p "$folder" || exit 1
 folder=$(cd "$folder" && pwd)
 
 if [ -n "${SMALL:-}" ]; then
-  argument=":quick" data=() length="20 steps"
+  argument=":quick" data=() length="20 steps" operators=(s3)
   steps=(--space s3 --cells 3 --width 4 --batch 8 --rounds 1 --steps 1)
 elif [ -e "${DATA:-}" ]; then
-  argument="" data=(--config.data.path="$DATA") length="100 steps"
+  argument="" data=(--config.data.path="$DATA") length="100 steps" operators=()
   steps=(--batch 64 128 --kind first_order amended
          --torch contiguous contiguous+compiled)
 else
@@ -56,7 +56,7 @@ import jax
 for each in jax.devices():
   print(each.device_kind, each.platform, each.memory_stats() or "")
 print("jax", jax.__version__)'
-part agreement 12 python -m benchmarks.agreement
+part agreement 12 python -m benchmarks.agreement "${operators[@]}"
 part steps 25 python -m benchmarks.supernet "${steps[@]}" \
   --out "$folder/steps.json"
 for name in $algorithms; do
