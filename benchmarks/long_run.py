@@ -52,7 +52,7 @@ def _reached(what: str, workdir: pathlib.Path) -> int:
     line = watch.last_lines(workdir / "metrics.jsonl").get("step", {})
     return line.get("step", 0)
   networks = 0
-  for path in workdir.rglob("metrics.jsonl"):
+  for path in workdir.glob("*/seed*/metrics.jsonl"):
     lines = map(json.loads, path.read_text().splitlines()[:-1])
     built = {line.get("built_flops") for line in lines}
     networks += len(built - {None})
