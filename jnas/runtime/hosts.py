@@ -255,6 +255,15 @@ def same(tree: Any) -> Any:
   return multihost_utils.broadcast_one_to_all(jax.device_get(tree))
 
 
+def everywhere(flag: bool) -> bool:
+  """Whether it is so on all processes, all of which call it."""
+  if not several():
+    return flag
+  from jax.experimental import multihost_utils
+
+  return bool(multihost_utils.process_allgather(np.int32(flag)).all())
+
+
 def lost(error: Exception) -> str | None:
   """What to tell of an error in what the processes do together.
 

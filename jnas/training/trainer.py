@@ -218,9 +218,9 @@ class Trainer:
       return {}
     self._count()
     started = time.monotonic()
-    while not coming.done():
-      # Several processes have to ask equally often.
-      if not hosts.several() and self.hooks.stopping():
+    # Of several processes all wait for the last, and ask equally often.
+    while not hosts.everywhere(coming.done()):
+      if self.hooks.stopping():
         return None
       futures.wait([coming], timeout=0.1)
     self._waited(started)
