@@ -93,6 +93,7 @@ def test_two_processes_step_save_stop_and_notice_a_death(tmp_path):
   assert one["told"] == ["by process 0", None]
   assert one["same"] == [0, float("-inf")]
   assert one["refused"] == "not here"
+  assert one["everywhere"] == [True, False]
   assert one["latest"] == [done, {"by": 0}] and one["step"] == done
   assert one["carry"] == [float(i + done) for i in range(8)]
   # The mean over two devices of sums of four: 14 + 4 k at step k.

@@ -31,6 +31,7 @@ def main(port: str, index: int, folder: pathlib.Path) -> None:
   except ValueError as error:
     said["refused"] = str(error)
   said["same"] = hosts.same({"best": np.float32([index, -np.inf])})["best"]
+  said["everywhere"] = [hosts.everywhere(flag) for flag in (True, index == 0)]
   mesh = parallel.mesh()
   total = parallel.replicate(np.float32(0), mesh)
   carry = parallel.place(np.arange(8.0, dtype=np.float32), mesh, SPLIT)
