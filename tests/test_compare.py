@@ -5,6 +5,7 @@ import math
 import re
 import types
 
+import jax
 from made_up_comparisons import comparison, write_config
 from made_up_runs import make_search
 import numpy as np
@@ -82,6 +83,18 @@ def test_a_stopped_comparison_goes_on(tmp_path, searches, capsys):
   searches.folders.clear()
   compare.run(config, workdir)
   assert searches.folders == ["tiny/seed0"]
+
+
+def test_what_was_traced_is_let_go_between_runs(
+  tmp_path, searches, monkeypatch
+):
+  after = []
+  monkeypatch.setattr(compare, "_FORGET", 2)
+  monkeypatch.setattr(
+    jax, "clear_caches", lambda: after.append(len(searches.folders))
+  )
+  compare.run(comparison(write_config(tmp_path), seeds=5), tmp_path / "run")
+  assert after == [2, 4]
 
 
 @pytest.fixture

@@ -42,6 +42,9 @@ from jnas.runs.entries import Entry, entries, imposed
 from jnas.runtime import hosts, parallel
 from jnas.runtime.writer import Writer
 
+# JAX keeps what it has traced: some 15 MiB of a small search that is pruned.
+_FORGET = 10  # runs after which that is let go
+
 # By the folder of the search: what its result.json holds, and what is known
 # beside it (`derived.numbers`).
 Results = Mapping[str, Mapping[str, Any]]
@@ -125,6 +128,8 @@ def run(
       say(f"[{number} of {len(todo)}] {line}")
       if primary:
         _write(workdir, todo, results, failed)
+      if number % _FORGET == 0:
+        jax.clear_caches()
     compared = summarise(todo, results, failed)
     if primary:
       _write(workdir, todo, results, failed)
