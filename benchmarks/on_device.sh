@@ -64,9 +64,12 @@ for name in $algorithms; do
   # which alpha rests: steps are what is looked at.
   run=(--config="configs/$name.py$argument" "${data[@]}"
        --config.train.length="$length" --config.algo.warmup="0 steps")
-  part "short_$name" 5 python -m jnas.main "${run[@]}" \
+  share=5
+  [ "$name" = pdarts ] && share=12  # three networks
+  part "short_$name" "$share" python -m jnas.main "${run[@]}" \
     --workdir="$folder/short/$name"
-  part "plan_$name" 5 python -m jnas.runs.plan --json --target=here "${run[@]}"
+  part "plan_$name" "$share" python -m jnas.runs.plan --json --target=here \
+    "${run[@]}"
 done
 for name in entrannas amended_darts; do
   part "search_$name" 30 python -m jnas.main \
