@@ -380,7 +380,8 @@ def test_several_seeds_are_runs_of_their_own_and_one_result(
   assert result["test_loss_sd"] == pytest.approx(np.std(losses, ddof=1))
   assert result["seeds"] == [4, 5, 6]
   page = (tmp_path / "all" / "report.html").read_text()
-  assert "3 runs compared" in page and "±" in page
+  assert "Retraining on digits, 3 seeds" in page
+  assert "±" in page
   # Of the seeds that have ended nothing is trained again.
   monkeypatch.setattr(retrain, "build_plan", None)
   again = retrain.run(load("retrain.seeds=3", "seed=4"), tmp_path / "all")
