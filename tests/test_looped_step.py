@@ -3,11 +3,16 @@
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+import law_rows
 import numpy as np
 import pytest
 import test_steps
 
+from jnas import config as config_lib
 from jnas import hypergrad
+from jnas.algorithms import base
+from jnas.ops.backend import ACCELERATOR, CPU
+from jnas.runs import recipe
 from jnas.runtime import parallel
 from jnas.training import steps
 
@@ -100,3 +105,20 @@ def test_two_replicas_are_one(parts, name):
     got,
     expected,
   )
+
+
+def test_only_what_asks_at_the_present_weights_is_given_a_known_loss():
+  named = "first_order", "amended", "implicit_cg", "unrolled"
+  given = [base.at_present_weights(base.estimator(name)) for name in named]
+  assert given == [True, True, True, False]
+
+  def own(*args):
+    return base.estimator("first_order")(*args)
+
+  config = config_lib.load("configs/darts.py:quick", [])
+  spec = law_rows.SPEC
+  for estimate, expected in ((base.estimator("first_order"), True),
+                             (own, False), (None, False)):
+    algorithm = test_steps.algorithm()._replace(estimate=estimate)
+    for backend in (CPU, ACCELERATOR):
+      assert recipe.looped(config, algorithm, spec, backend) == expected

@@ -274,7 +274,16 @@ def _without_virtual(form: Callable[..., Any]) -> Callable[..., Any]:
     del virtual
     return form(train, valid, w, alpha, mean=mean)
 
+  estimate.at_present_weights = True
   return estimate
+
+
+def at_present_weights(estimate: Callable[..., Hypergradient]) -> bool:
+  """Whether an estimate takes L_valid and its gradient at the weights alone.
+
+  So it can be given them. Of one that `estimator` did not make it isn't known.
+  """
+  return getattr(estimate, "at_present_weights", False)
 
 
 def strongest_edges(

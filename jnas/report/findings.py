@@ -113,7 +113,7 @@ def _training(run: records.Run) -> list[parts.Part]:
   elif not whole or records.get(run.config, "data.limit"):
     fields += ["data.limit", "data.size"]
     fields += "space.cells space.width train.length train.batch".split()
-    if not large:  # whose augmentation is for photographs of any kind
+    if not large:  # ImageNet's augmentation is meant for any photographs
       config = f"{config}:quick"
       fields += ["data.crop_pad", "data.flip", "data.cutout"]
     note = (

@@ -184,7 +184,8 @@ def build_search(problem: Problem) -> trainer.Plan:
     return step
 
   functions = {"warm": seeded(steps.search_step, warm=True)}
-  if config.algo.hypergrad == "first_order":
+  first_order = config.algo.hypergrad == "first_order"
+  if first_order and base.at_present_weights(algorithm.estimate):
     functions["full"] = seeded(steps.looped_step)
   elif learnt:
     functions["full"] = seeded(steps.search_step)

@@ -254,14 +254,17 @@ def unrolled(spec: Spec | RecurrentSpec, backend: Backend) -> bool:
 
 
 def looped(
-  config: ml_collections.ConfigDict, spec: Spec, backend: Backend
+  config: ml_collections.ConfigDict,
+  algorithm: base.Algorithm,
+  spec: Spec,
+  backend: Backend,
 ) -> bool:
   """Whether both levels of an image search share one loop (`looped_step`).
 
   On CPU the loop over the products of a second order is enough.
   """
+  if not base.at_present_weights(algorithm.estimate):
+    return False
   if not backend.loops or unrolled(spec, backend):
     return False
-  if backend.slow_loops:
-    return config.algo.hypergrad == "first_order"
-  return config.algo.hypergrad != "unrolled"
+  return not backend.slow_loops or config.algo.hypergrad == "first_order"

@@ -345,7 +345,7 @@ def step_functions(
   if algorithm.estimate is None:
     return functions
   # Where compiling is what one waits for, both levels share one program.
-  if recipe.looped(config, stage.spec, backend):
+  if recipe.looped(config, algorithm, stage.spec, backend):
     functions["full"] = seeded(steps.looped_step)
   else:
     functions["full"] = seeded(steps.search_step, virtual=virtual)
